@@ -1,0 +1,151 @@
+"""Which part of the project may import which, and that asking for help does not wait for heavy libraries."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+#: Part of the project -> the other parts that it may import.
+ALLOWED_PARTS = {
+    "rml_optimization": {"rml_optuna", "rml_search", "rmldnn_contract"},
+    "rml_optuna": {"rml_search", "rmldnn_contract"},
+    "rml_search": {"rmldnn_contract"},
+    "rmldnn_torch": {"rmldnn_contract"},
+    "rmldnn_contract": set(),
+}
+
+#: Library -> the only part that may import it.
+OWNERS = {
+    "docker": "rml_search",
+    "optuna": "rml_optuna",
+    "torch": "rmldnn_torch",
+    "typer": "rml_optimization",
+}
+
+#: Libraries that take from a tenth of a second to seconds to import.
+HEAVY = {"cv2", "docker", "h5py", "matplotlib", "optuna", "plotly", "scipy", "torch"}
+
+
+def _sources(part: str) -> list[Path]:
+    """The files of a part, which is a package or a single module."""
+    package = CHECKOUT / part
+    return sorted(package.rglob("*.py")) if package.is_dir() else [CHECKOUT / f"{part}.py"]
+
+
+def _imported_names(source: Path) -> Iterator[tuple[str, int]]:
+    """Top-level names that a file imports anywhere, within functions and for type checkers too, with their lines."""
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import(names=names):
+                yield from ((alias.name.partition(".")[0], node.lineno) for alias in names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module.partition(".")[0], node.lineno
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(module)), *_],
+            ):
+                yield module.partition(".")[0], node.lineno
+            case _:
+                pass
+
+
+def _violations(part: str, forbidden: set[str]) -> list[str]:
+    return [
+        f"{source.relative_to(CHECKOUT)}:{line} imports {name}"
+        for source in _sources(part)
+        for name, line in _imported_names(source)
+        if name in forbidden
+    ]
+
+
+@pytest.mark.parametrize("part", ALLOWED_PARTS)
+def test_a_part_imports_only_the_parts_that_it_stands_on(part: str) -> None:
+    assert _violations(part, ALLOWED_PARTS.keys() - ALLOWED_PARTS[part] - {part}) == []
+
+
+@pytest.mark.parametrize(("library", "owner"), OWNERS.items())
+def test_one_part_alone_imports_a_library(library: str, owner: str) -> None:
+    assert [line for part in ALLOWED_PARTS if part != owner for line in _violations(part, {library})] == []
+    assert _violations(owner, {library}), f"{owner} does not import {library}: is this rule out of date?"
+
+
+def _normalized(distribution: str) -> str:
+    """The name of a distribution as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _imported_distributions(parts: set[str]) -> set[str]:
+    """Names of the distributions that hold what these parts import, beside Python and the project itself."""
+    names = {name for part in parts for source in _sources(part) for name, _ in _imported_names(source)}
+    holders = packages_distributions()
+    return {_normalized(holders[name][0]) for name in names - sys.stdlib_module_names - ALLOWED_PARTS.keys()}
+
+
+def test_dependencies_list_all_that_is_imported() -> None:
+    """The driver installs without the engine's extra; the image installs that extra and no more."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    def listed(requirements: list[str]) -> set[str]:
+        return {_normalized(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in requirements}
+
+    driver = {"rml_optimization", "rml_optuna", "rml_search", "rmldnn_contract"}
+    engine = {"rmldnn_contract", "rmldnn_torch"}
+    assert _imported_distributions(driver) == listed(project["dependencies"])
+    assert _imported_distributions(engine) == listed(project["optional-dependencies"]["engine"])
+
+
+def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text(
+        "import torch.nn as nn\n"
+        "from typer import Option\n"
+        "from . import torch\n"
+        "def late():\n"
+        "    from optuna.trial import Trial\n"
+        "    return importlib.import_module('docker.errors'), import_module('cv2')\n",
+        encoding="utf-8",
+    )
+    assert sorted(_imported_names(source)) == [("cv2", 6), ("docker", 6), ("optuna", 5), ("torch", 1), ("typer", 2)]
+
+
+def _loaded_modules(*arguments: str) -> set[str]:
+    """Top-level names of everything that a Python process imports, by Python's own account."""
+    process = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert process.returncode == 0, process.stderr[-1000:]
+    return set(re.findall(r"^import time: +\d+ \| +\d+ \| +(\w+)", process.stderr, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "light"),
+    [
+        (("-c", "import rmldnn_contract.config"), "pydantic"),
+        (("-c", "import rml_optimization"), "typer"),
+        (("rml_optimization.py", "--help"), "typer"),
+    ],
+    ids=["contract", "driver", "help"],
+)
+def test_nothing_heavy_is_imported(arguments: tuple[str, ...], light: str) -> None:
+    loaded = _loaded_modules(*arguments)
+    assert light in loaded
+    assert loaded & HEAVY == set()
