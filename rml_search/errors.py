@@ -1,0 +1,73 @@
+"""Errors that a person can mend: one line that says what is wrong and what to do, and an exit code."""
+
+from __future__ import annotations
+
+
+class SearchError(Exception):
+    """An error that ends the program with a message and without a traceback."""
+
+    exit_code: int = 1
+
+
+class OptionError(SearchError):
+    """An option is missing, or has a value that it cannot have."""
+
+    exit_code = 2
+
+
+class AllTrialsFailedError(SearchError):
+    """The search has stopped because nothing that it tried has worked."""
+
+    exit_code = 3
+
+
+class DataSetError(SearchError):
+    """Images or masks are missing, unreadable, do not pair, or cannot be written."""
+
+    exit_code = 65
+
+
+class NetworkFileError(SearchError):
+    """The network file is missing or is no Keras network."""
+
+    exit_code = 66
+
+
+class CheckpointFileError(SearchError):
+    """The file to start from, or the best model, is missing."""
+
+    exit_code = 67
+
+
+class RuntimeUnavailableError(SearchError):
+    """Docker, Singularity, the built-in engine, an image or a GPU is not to be had."""
+
+    exit_code = 69
+
+
+class WriteError(SearchError):
+    """A result could not be written: the disk is full, or the folder is not the person's."""
+
+    exit_code = 73
+
+
+class NoResultsError(SearchError):
+    """There are no results of a search to show."""
+
+    exit_code = 4
+
+
+class StoppedError(SearchError):
+    """The person, or the system, has stopped the program; what had finished is kept."""
+
+    def __init__(self, how: str, exit_code: int) -> None:
+        super().__init__(f"{how}; what had finished is kept")
+        self.exit_code = exit_code
+
+
+class EngineFailedError(SearchError):
+    """A run of the engine ended with an error; the exit code is the engine's where it is one of ours."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
