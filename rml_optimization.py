@@ -1,0 +1,412 @@
+"""Hyperparameter search for image segmentation with rmldnn: the command line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+
+import typer
+
+from rml_search import __version__
+from rml_search.errors import OptionError, SearchError, StoppedError
+from rml_search.options import (
+    DEFAULT_DOCKER_IMAGE,
+    LOSS_NAMES,
+    OPTIMIZER_NAMES,
+    RuntimeChoice,
+    RuntimeName,
+    SearchOptions,
+    check_transfer_learning_file,
+    parse_names,
+)
+from rml_search.paths import Workspace
+
+if TYPE_CHECKING:
+    from rml_search.runtime.choice import ChosenRuntime
+
+Value = TypeVar("Value")
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+app = typer.Typer(
+    help="Searches the optimizer, loss and learning rate that segment images best with rmldnn.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+class _Terminated(KeyboardInterrupt):
+    """The program was asked to end (SIGTERM)."""
+
+
+# --- options that several commands share -------------------------------------------------------------
+
+RuntimeOption = Annotated[
+    RuntimeName,
+    typer.Option("--runtime", help="How the engine is started; auto: an image that is named decides."),
+]
+DockerImageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--docker-image", "-docker", metavar="IMAGE", help=f"Docker image.  [default: {DEFAULT_DOCKER_IMAGE}]"
+    ),
+]
+SingularityImageOption = Annotated[
+    str | None,
+    typer.Option("--singularity-image", "-singularity", metavar="IMAGE", help="Singularity or Apptainer image."),
+]
+GpuOption = Annotated[
+    bool | None,
+    typer.Option("--gpu/--no-gpu", help="Use the GPU, or not.  [default: where there is one]", show_default=False),
+]
+NumProcsOption = Annotated[
+    int, typer.Option("--num_procs", "--num-procs", metavar="N", help="Processes of one training (mpirun).")
+]
+
+
+# --- search, the default command ---------------------------------------------------------------------
+
+
+@app.callback(invoke_without_command=True)
+def search(
+    ctx: typer.Context,
+    num_epochs: Annotated[
+        int | None,
+        typer.Option("--num-epochs", "-ne", metavar="N", help="Epochs of each trial.  [required]"),
+    ] = None,
+    num_trials: Annotated[
+        int | None,
+        typer.Option("--num-trials", "-nt", metavar="N", help="Trials of the search.  [required]"),
+    ] = None,
+    docker_image: DockerImageOption = None,
+    singularity_image: SingularityImageOption = None,
+    gpu: GpuOption = None,
+    num_procs: NumProcsOption = 1,
+    optimizers: Annotated[
+        str | None,
+        typer.Option(
+            "--optimizers", "-o", metavar="LIST", help=f"Of {', '.join(OPTIMIZER_NAMES)}; with commas.  [required]"
+        ),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option("--loss", "-l", metavar="LIST", help=f"Of {', '.join(LOSS_NAMES)}; with commas.  [required]"),
+    ] = None,
+    layers: Annotated[
+        Path,
+        typer.Option(
+            "--layers",
+            metavar="FILE",
+            help="Network, as Keras's model.to_json() writes it.  [default: ./layers.json]",
+            show_default=False,
+        ),
+    ] = Path("./layers.json"),
+    lr_range_min: Annotated[
+        float, typer.Option("--lr-range-min", "-lr-min", metavar="X", help="Least learning rate.")
+    ] = 0.001,
+    lr_range_max: Annotated[
+        float, typer.Option("--lr-range-max", "-lr-max", metavar="X", help="Largest learning rate.")
+    ] = 0.01,
+    lr_scheduler: Annotated[
+        bool, typer.Option("--lr-scheduler/--no-lr-scheduler", help="Let the learning rate decay exponentially.")
+    ] = False,
+    lr_scheduler_gamma: Annotated[
+        float, typer.Option("--lr-scheduler-gamma", "-lr-gamma", metavar="X", help="Its factor for each epoch.")
+    ] = 0.95,
+    transfer_learning: Annotated[
+        Path | None,
+        typer.Option("--transfer-learning", "-tl", metavar="FILE", help="Weights to start from, .h5 or .pt."),
+    ] = None,
+    runtime: RuntimeOption = RuntimeName.AUTO,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Folder with {train,test}/{inputs,targets}.  [default: ./data]",
+            show_default=False,
+        ),
+    ] = Path("./data"),
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images of a training batch.")] = 32,
+    test_batch_size: Annotated[int, typer.Option("--test-batch-size", metavar="N", help="Of a test batch.")] = 64,
+    image_size: Annotated[
+        tuple[int, int],
+        typer.Option(
+            "--image-size",
+            metavar="WIDTH HEIGHT",
+            help="Images are resized to this.  [default: 256 256]",
+            show_default=False,
+        ),
+    ] = (256, 256),
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Makes the search repeatable.")] = None,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Searches the optimizer, loss and learning rate that segment images best with rmldnn.
+
+    Without a command, the options below start a search in the current folder. The best model goes to
+    best_model/, the history of all trials to list_acc.json; then `infer` runs it on the test images.
+    """
+    if version:
+        _show_version()
+    if ctx.invoked_subcommand is not None:
+        return
+    options = SearchOptions(
+        num_trials=_required("--num-trials", num_trials),
+        num_epochs=_required("--num-epochs", num_epochs),
+        optimizers=parse_names("--optimizers", "optimizer", _required("--optimizers", optimizers), OPTIMIZER_NAMES),
+        losses=parse_names("--loss", "loss", _required("--loss", loss), LOSS_NAMES),
+        layers=layers,
+        data=data,
+        lr_range=(lr_range_min, lr_range_max),
+        lr_scheduler_gamma=lr_scheduler_gamma if lr_scheduler else None,
+        transfer_learning=transfer_learning,
+        batch_size=batch_size,
+        test_batch_size=test_batch_size,
+        image_size=image_size,
+        num_procs=num_procs,
+        seed=seed,
+    )
+    choice = RuntimeChoice(runtime, docker_image, singularity_image)
+    run_search(options, Workspace(Path.cwd()), choice, gpu)
+
+
+def run_search(options: SearchOptions, workspace: Workspace, choice: RuntimeChoice, gpu: bool | None) -> None:
+    """Checks everything, moves earlier results aside, runs the search and shows its tables.
+
+    Raises:
+        SearchError: something is not as the search needs it; nothing was started or moved, or what had
+            finished by then is kept.
+    """
+    from rml_search.dataset import check_data_set
+    from rml_search.network_file import check_network_file
+    from rml_search.plain_output import PlainObserver, best_table, settings_table
+    from rml_search.results import move_aside
+
+    check_network_file(options.layers)
+    if options.transfer_learning is not None:
+        check_transfer_learning_file(options.transfer_learning)
+    summary = check_data_set(options.data)
+    chosen, device = _prepare_runtime(choice, workspace, gpu, options.num_procs)
+    aside = move_aside(workspace, datetime.now())
+    if aside is not None:
+        typer.echo(f"The results of an earlier search were moved to {aside}")
+    typer.echo(settings_table(options, summary, chosen.runtime.describe(), chosen.reason, device))
+
+    from rml_optuna import Search
+
+    running = Search(options, workspace, chosen.runtime, PlainObserver(options, typer.echo))
+    try:
+        with _stoppable():
+            running.run()
+    finally:
+        typer.echo(best_table([result.to_record() for result in running.results]))
+        if running.best is not None:
+            typer.echo(f"The best model is in {workspace.best_model}, the history in {workspace.list_acc}")
+
+
+# --- the other commands ------------------------------------------------------------------------------
+
+
+@app.command()
+def infer(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Configuration.  [default: best_model/config_test.json]"),
+    ] = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option("--gallery", metavar="PNG", help="Draw input, prediction and ground truth into this file."),
+    ] = None,
+    docker_image: DockerImageOption = None,
+    singularity_image: SingularityImageOption = None,
+    gpu: GpuOption = None,
+    num_procs: NumProcsOption = 1,
+    runtime: RuntimeOption = RuntimeName.AUTO,
+) -> None:
+    """Run the best model on the test images and write its predictions."""
+    choice = RuntimeChoice(runtime, docker_image, singularity_image)
+    run_infer(Workspace(Path.cwd()), choice, gpu, config=config, gallery=gallery, num_procs=num_procs)
+
+
+def run_infer(
+    workspace: Workspace,
+    choice: RuntimeChoice,
+    gpu: bool | None,
+    *,
+    config: Path | None = None,
+    gallery: Path | None = None,
+    num_procs: int = 1,
+) -> None:
+    """Runs inference, shows loss and accuracy, and draws the gallery.
+
+    Raises:
+        SearchError: there is no model, or the engine could not run it.
+    """
+    from rml_search.inference import choose_inference_config, move_predictions_aside, run_inference
+    from rml_search.plain_output import inference_table
+
+    document = choose_inference_config(workspace, config)
+    if num_procs < 1:
+        raise OptionError(f"--num-procs must be at least 1, not {num_procs}")
+    chosen, device = _prepare_runtime(choice, workspace, gpu, num_procs)
+    aside = move_predictions_aside(workspace, document, datetime.now())
+    if aside is not None:
+        typer.echo(f"Earlier predictions were moved to {aside}")
+    typer.echo(f"Running {document} with {chosen.runtime.describe()}, because {chosen.reason}; {device}")
+    with _stoppable():
+        result = run_inference(document, workspace, chosen.runtime, num_procs=num_procs)
+    typer.echo(inference_table(result))
+    if gallery is not None:
+        from rml_search.gallery import draw_gallery_of_inference
+
+        draw_gallery_of_inference(result, workspace, gallery)
+        typer.echo(f"The gallery is {gallery}")
+
+
+@app.command()
+def best() -> None:
+    """Show the best trial of the search in this folder."""
+    from rml_search.plain_output import best_table
+    from rml_search.results import read_list_acc
+
+    typer.echo(best_table(read_list_acc(Workspace(Path.cwd()))))
+
+
+@app.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Kaggle's folder or zip of images and masks.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the data set.")] = Path("data"),
+    test_fraction: Annotated[
+        float, typer.Option("--test-fraction", metavar="X", help="Share of test images in each class.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another seed, another split.")] = 0,
+) -> None:
+    """Make data/{train,test}/{inputs,targets} from a folder of images and masks."""
+    from rml_search.plain_output import prepare_table
+    from rml_search.prepare import prepare as prepare_data_set
+
+    summary = prepare_data_set(source, out, test_fraction=test_fraction, seed=seed, report=typer.echo)
+    typer.echo(prepare_table(summary))
+    typer.echo(f"The data set is in {out}; {out / 'split.csv'} says which image went where")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the demo.")] = Path("demo"),
+) -> None:
+    """Search, train and infer on synthetic images, on the CPU, in about a minute."""
+    from rml_search.demo import demo_options, write_demo_files
+
+    started = time.monotonic()
+    workspace = Workspace(out)
+    choice = RuntimeChoice(RuntimeName.LOCAL)
+    typer.echo(f"Making synthetic ultrasound images in {out}")
+    write_demo_files(workspace.root)
+    run_search(demo_options(workspace.root), workspace, choice, gpu=False)
+    run_infer(workspace, choice, gpu=False, gallery=out / "gallery.png")
+    typer.echo(f"The demo took {time.monotonic() - started:.0f} s")
+
+
+@app.command()
+def doctor(
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of images and masks.")] = Path("./data"),
+    layers: Annotated[Path, typer.Option("--layers", metavar="FILE", help="Network file.")] = Path("./layers.json"),
+    docker_image: Annotated[
+        str, typer.Option("--docker-image", "-docker", metavar="IMAGE", help="Docker image.")
+    ] = DEFAULT_DOCKER_IMAGE,
+) -> None:
+    """Say of each thing that a search needs whether it is there."""
+    from rml_search.doctor import examine
+    from rml_search.plain_output import doctor_table
+
+    findings = examine(Workspace(Path.cwd()), data, layers, docker_image)
+    typer.echo(doctor_table(findings))
+
+
+# --- what commands have in common --------------------------------------------------------------------
+
+
+def _required(option: str, value: Value | None) -> Value:
+    if value is None:
+        raise OptionError(f"{option} is missing; see --help")
+    return value
+
+
+def _prepare_runtime(
+    choice: RuntimeChoice, workspace: Workspace, gpu: bool | None, num_procs: int
+) -> tuple[ChosenRuntime, str]:
+    from rml_search.devices import decide_gpu, find_gpus
+    from rml_search.runtime.choice import choose_runtime
+
+    gpus = find_gpus() if gpu is not False else ()
+    use_gpu = decide_gpu(gpu, gpus)
+    chosen = choose_runtime(choice, workspace, gpu=use_gpu, num_procs=num_procs)
+    chosen.runtime.prepare()
+    if use_gpu:
+        return chosen, ", ".join(gpus)
+    return chosen, "CPU (--no-gpu)" if gpu is False else "CPU, because nvidia-smi finds no GPU here"
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Lets SIGTERM unwind the program as Ctrl-C does, so that containers and processes are stopped.
+
+    Raises:
+        StoppedError: one of the two has come.
+    """
+
+    def terminate(*_: object) -> NoReturn:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except _Terminated:
+        raise StoppedError("terminated", TERMINATED) from None
+    except KeyboardInterrupt:
+        raise StoppedError("interrupted", INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _show_version() -> NoReturn:
+    typer.echo(f"rml-optimization {__version__}")
+    raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line: errors that a person can mend become one line and an exit code."""
+    from rmldnn_contract.exit_status import EngineError
+
+    try:
+        app(prog_name="rml-optimization" if Path(sys.argv[0]).name == "rml-optimization" else None)
+    except SearchError as error:
+        _fail(str(error), error.exit_code)
+    except EngineError as error:
+        _fail(str(error), int(error.exit_status))
+    except Exception as error:  # noqa: BLE001 - told in one line, with the traceback in a file
+        _fail_unexpectedly(error)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    typer.echo(f"Error: {message}", err=True)
+    sys.exit(exit_code)
+
+
+def _fail_unexpectedly(error: Exception) -> NoReturn:
+    from rml_search.crash import explain_unexpected
+
+    message, exit_code = explain_unexpected(error, Workspace(Path.cwd()))
+    _fail(message, exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Images, masks and predictions put together, with the Dice coefficient of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from rml_search.dataset import list_images, list_pairs, name_some
+from rml_search.errors import DataSetError
+from rml_search.images import Mask, Pixels, read_image, to_display, to_mask
+from rml_search.predictions import Scores, lesion_probability, read_predictions
+from rml_search.segmentation_scores import dice_coefficient
+
+THRESHOLD = 0.5  #: of the probability, above which a pixel counts as lesion
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """One image and what the network made of it.
+
+    ``image`` is (H,W) or (H,W,3) of uint8, ``prediction`` (h,w) the probability of the lesion, ``target`` (h,w) its
+    true mask, or None where it is not known.
+    """
+
+    name: str
+    image: Pixels
+    prediction: Scores
+    target: Mask | None = None
+
+    @cached_property
+    def dice(self) -> float | None:
+        """The Dice coefficient at a threshold of 0.5, 1 if neither has a lesion; None without a target."""
+        return None if self.target is None else dice_coefficient(self.prediction > THRESHOLD, self.target)
+
+
+def load_rows(
+    inputs: Path, targets: Path | None, predictions: Path | Sequence[Path], image_size: tuple[int, int] | None = None
+) -> list[GalleryRow]:
+    """Puts together images, masks and predictions, sorted by name.
+
+    Args:
+        inputs, targets: the folders that were predicted; without targets there is no Dice.
+        predictions: the HDF5 file of the inference, or the folder with those of all processes.
+        image_size: (width, height) to compare at; masks are resized to it by nearest neighbours, as the engine
+            does, and predictions of another size linearly. None: the size of each prediction.
+
+    Raises:
+        DataSetError: something is missing or unreadable, or images and predictions are not of the same run.
+    """
+    if targets is None:
+        pairs: list[tuple[Path, Path | None]] = [(path, None) for path in list_images(inputs)]
+    else:
+        pairs = [*list_pairs(inputs, targets)]
+    found = dict(read_predictions(predictions))
+    # rmldnn does not say whether its names keep the suffix
+    names = [path.relative_to(inputs) for path, _ in pairs]
+    keys = [next((str(key) for key in (name, name.with_suffix("")) if str(key) in found), None) for name in names]
+    if absent := [str(name) for name, key in zip(names, keys, strict=True) if key is None]:
+        raise DataSetError(f"{predictions} has no prediction of {name_some(absent)}: run the inference again")
+    return [
+        _load_row(str(name.with_suffix("")), image, mask, found[key], image_size)
+        for name, (image, mask), key in zip(names, pairs, keys, strict=True)
+        if key is not None
+    ]
+
+
+def _load_row(
+    name: str, image_path: Path, mask_path: Path | None, scores: Scores, image_size: tuple[int, int] | None
+) -> GalleryRow:
+    probability = lesion_probability(scores, name)
+    size = image_size or probability.shape[::-1]
+    if probability.shape[::-1] != size:
+        probability = np.asarray(cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR), np.float32)
+    image = to_display(read_image(image_path, str(image_path)))
+    image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if mask_path is None:
+        return GalleryRow(name, image, probability)
+    mask = to_mask(read_image(mask_path, str(mask_path))).astype(np.uint8)
+    return GalleryRow(name, image, probability, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) > 0)
+
+
+def mean_dice(rows: Iterable[GalleryRow]) -> float | None:
+    """Returns the mean Dice of the images that have a target; None if none has."""
+    scores = [row.dice for row in rows if row.dice is not None]
+    return sum(scores) / len(scores) if scores else None

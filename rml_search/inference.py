@@ -1,0 +1,130 @@
+"""Running a model on the test images: the tutorial's second command, on any runtime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rml_search.errors import CheckpointFileError, EngineFailedError, OptionError
+from rml_search.mounts import Mount, for_container
+from rml_search.paths import Workspace, write_atomically
+from rml_search.runtime.base import EngineExit, EngineRun, Runtime
+from rmldnn_contract.config import Configuration, read_configuration
+from rmldnn_contract.training_log import EpochReader, EpochRecord, Failure, parse_line, without_stamp
+
+
+@dataclass(frozen=True)
+class InferenceResult:
+    """What inference has brought; loss and accuracy (0 to 1) are None without targets."""
+
+    loss: float | None
+    accuracy: float | None
+    predictions: tuple[Path, ...]
+    configuration: Configuration
+
+
+def choose_inference_config(workspace: Workspace, named: Path | None) -> Path:
+    """The configuration to run: the one named, else that of the best model, else ./config_test.json.
+
+    Raises:
+        CheckpointFileError: there is none.
+    """
+    candidates = [named] if named is not None else [workspace.best_config, workspace.root / "config_test.json"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    if named is not None:
+        raise CheckpointFileError(f"there is no configuration {named}")
+    raise CheckpointFileError(f"there is no {workspace.best_config}: run a search first, or name a file with --config")
+
+
+def run_inference(config: Path, workspace: Workspace, runtime: Runtime, *, num_procs: int = 1) -> InferenceResult:
+    """Runs the model that ``config`` names and writes its predictions.
+
+    Predictions that are there already move aside first.
+
+    Raises:
+        ConfigurationError: the configuration is not valid.
+        EngineFailedError: the engine ended with an error; its message is passed on.
+    """
+    configuration = _inference_only(read_configuration(config), config)
+    folder = _predictions_folder(configuration, workspace)
+    run = _prepare(configuration, folder, workspace, runtime, num_procs)
+    reader = EpochReader()
+    records: list[EpochRecord] = []
+    words = ""
+    with (folder / "rmldnn.log").open("w", encoding="utf-8", buffering=1) as log, runtime.start(run) as engine:
+        for line in engine.lines():
+            log.write(line + "\n")
+            said = parse_line(line)
+            words = said.message if isinstance(said, Failure) else without_stamp(line).strip() or words
+            records += reader.feed(line)
+        ended = engine.wait()
+    records += reader.finish()
+    _check_end(ended, words)
+    last = records[-1] if records else None
+    return InferenceResult(
+        loss=last.test_loss if last else None,
+        accuracy=last.accuracy if last else None,
+        predictions=tuple(sorted(folder.glob("output_*.h5"))),
+        configuration=configuration,
+    )
+
+
+def move_predictions_aside(workspace: Workspace, config: Path, when: datetime) -> Path | None:
+    """Moves earlier predictions into a dated folder; None where there are none."""
+    folder = _predictions_folder(read_configuration(config), workspace)
+    if not any(folder.glob("output_*.h5")):
+        return None
+    aside = workspace.earlier(when)
+    aside.mkdir(parents=True)
+    folder.rename(aside / folder.name)
+    return aside
+
+
+def _inference_only(configuration: Configuration, config: Path) -> Configuration:
+    document = configuration.model_dump(mode="json", exclude_unset=True)
+    data = document["neural_network"]["data"]
+    if "input_path" in data:
+        raise OptionError(f"{config} trains (data.input_path): infer takes a configuration without training input")
+    data.setdefault("test_output_path", "./predictions/")
+    return Configuration.model_validate(document)
+
+
+def _predictions_folder(configuration: Configuration, workspace: Workspace) -> Path:
+    return workspace.absolute(Path(configuration.neural_network.data.test_output_path or workspace.predictions))
+
+
+def _prepare(
+    configuration: Configuration, folder: Path, workspace: Workspace, runtime: Runtime, num_procs: int
+) -> EngineRun:
+    mounts: tuple[Mount, ...] = ()
+    if runtime.in_container:
+        configuration, mounts = for_container(configuration, workspace)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Beside the predictions: what they were made with, as the engine has read it.
+    written = folder / "config.json"
+    write_atomically(written, configuration.to_json())
+    return EngineRun(
+        config=Path(os.path.relpath(written, workspace.root)),
+        num_procs=num_procs,
+        mounts=mounts,
+        labels=_LABELS,
+    )
+
+
+_LABELS: Mapping[str, str] = {"trial": "inference"}
+
+
+def _check_end(ended: EngineExit, words: str) -> None:
+    if ended.code == 0:
+        return
+    status = ended.status
+    message = ended.note or f"the engine ended with exit code {ended.code}"
+    raise EngineFailedError(
+        words if status is not None else f"{message}: {words or 'it printed nothing'}",
+        int(status) if status is not None else 1,
+    )

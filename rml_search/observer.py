@@ -1,0 +1,22 @@
+"""Who is told what happens in a search, while it happens."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rml_search.hyperparameters import Hyperparameters
+from rml_search.results import TrialResult
+from rmldnn_contract.training_log import EpochRecord
+
+
+class SearchObserver(Protocol):
+    """Something that shows or stores the course of a search."""
+
+    def trial_started(self, number: int, hyperparameters: Hyperparameters) -> None:
+        """A trial begins."""
+
+    def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
+        """An epoch of trial ``number`` has been evaluated."""
+
+    def trial_finished(self, result: TrialResult, best: TrialResult | None) -> None:
+        """A trial has ended; ``best`` is the best one so far, this one included."""

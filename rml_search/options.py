@@ -1,0 +1,129 @@
+"""What the person asked for: validated once, at the edge, and frozen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from rml_search.errors import CheckpointFileError, OptionError
+from rmldnn_contract.names import canonical_name, unknown_name
+
+# The contract's models know the same names; importing them would cost pydantic's start-up in every
+# `--help` and completion, so the names stand here again and a test holds the two together.
+OPTIMIZER_NAMES = ("SGD", "RMSprop", "Adagrad", "Adam", "AdamW", "LARS", "LAMB", "Hessian")
+LOSS_NAMES = ("Dice", "BCE", "NLL", "MSE", "Jaccard", "Focal", "Lovasz")
+
+DEFAULT_DOCKER_IMAGE = "rocketml/rmldnn:latest"
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """A search: how much, over what, on which data.
+
+    ``optimizers`` and ``losses`` are lower-case names, as they stand in ``list_acc.json`` and the study.
+    ``image_size`` is (width, height) in pixels. ``lr_scheduler_gamma`` is None without a scheduler.
+    Relative paths are relative to the working directory of the search.
+    """
+
+    num_trials: int
+    num_epochs: int
+    optimizers: tuple[str, ...]
+    losses: tuple[str, ...]
+    layers: Path
+    data: Path
+    lr_range: tuple[float, float] = (0.001, 0.01)
+    lr_scheduler_gamma: float | None = None
+    transfer_learning: Path | None = None
+    batch_size: int = 32
+    test_batch_size: int = 64
+    image_size: tuple[int, int] = (256, 256)
+    num_procs: int = 1
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least_one("--num-trials", self.num_trials)
+        _at_least_one("--num-epochs", self.num_epochs)
+        _at_least_one("--batch-size", self.batch_size)
+        _at_least_one("--test-batch-size", self.test_batch_size)
+        _at_least_one("--num-procs", self.num_procs)
+        for side in self.image_size:
+            _at_least_one("--image-size", side)
+        if self.seed is not None and not 0 <= self.seed < 2**32:
+            raise OptionError(f"--seed must lie between 0 and {2**32 - 1}, not {self.seed}")
+        _check_learning_rates(*self.lr_range)
+        if self.lr_scheduler_gamma is not None and not 0 < self.lr_scheduler_gamma <= 1:
+            raise OptionError(f"--lr-scheduler-gamma must lie above 0 and at most 1, not {self.lr_scheduler_gamma:g}")
+
+
+class RuntimeName(str, Enum):
+    """What ``--runtime`` takes."""
+
+    AUTO = "auto"
+    DOCKER = "docker"
+    SINGULARITY = "singularity"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class RuntimeChoice:
+    """What the person said of runtimes; images are None where they named none."""
+
+    name: RuntimeName = RuntimeName.AUTO
+    docker_image: str | None = None
+    singularity_image: str | None = None
+
+    def __post_init__(self) -> None:
+        named = [image for image in (self.docker_image, self.singularity_image) if image is not None]
+        if len(named) == 2 and self.name is RuntimeName.AUTO:
+            raise OptionError("--docker-image and --singularity-image exclude each other: name one, or add --runtime")
+        if any(not image.strip() for image in named):
+            raise OptionError("the name of an image must not be empty")
+        if self.name is RuntimeName.SINGULARITY and self.singularity_image is None:
+            raise OptionError("--runtime singularity needs --singularity-image")
+
+
+def _at_least_one(option: str, value: int) -> None:
+    if value < 1:
+        raise OptionError(f"{option} must be at least 1, not {value}")
+
+
+def _check_learning_rates(low: float, high: float) -> None:
+    for option, value in (("--lr-range-min", low), ("--lr-range-max", high)):
+        if not (math.isfinite(value) and value > 0):
+            raise OptionError(f"{option} must be a positive number, not {value:g}")
+    if low > high:
+        raise OptionError(f"--lr-range-min ({low:g}) is above --lr-range-max ({high:g}): exchange the two")
+
+
+def parse_names(option: str, kind: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The names of a comma-separated list, in lower case and without repetitions.
+
+    Raises:
+        OptionError: the list is empty, or holds a name that is not known; the nearest one is named.
+    """
+    names: list[str] = []
+    for item in text.split(","):
+        if not item.strip():
+            continue
+        name = canonical_name(item, known)
+        if name is None:
+            raise OptionError(f"{option}: {unknown_name(kind, item, known)}")
+        if name.lower() not in names:
+            names.append(name.lower())
+    if not names:
+        raise OptionError(f"{option} needs at least one {kind}: {', '.join(known)}")
+    return tuple(names)
+
+
+def check_transfer_learning_file(path: Path) -> None:
+    """Raises CheckpointFileError if ``path`` is no file that can be read."""
+    if not path.is_file():
+        raise CheckpointFileError(f"--transfer-learning: there is no file {path}")
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise CheckpointFileError(f"--transfer-learning: cannot read {path}: {error.strerror}") from None

@@ -1,0 +1,153 @@
+"""The files of a search: the only place where their names are made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrialPaths:
+    """The files of one trial, all in one folder."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration document that the engine is started with."""
+        return self.folder / "config.json"
+
+    @property
+    def log(self) -> Path:
+        """All that the engine has printed."""
+        return self.folder / "rmldnn.log"
+
+    @property
+    def outfile(self) -> Path:
+        """Base name of the engine's two files: it puts ``_train`` and ``_test`` before the ending."""
+        return self.folder / "out.txt"
+
+    @property
+    def test_file(self) -> Path:
+        """Loss and accuracy of every epoch, as the engine writes them."""
+        return self.folder / "out_test.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    def checkpoint(self, epoch: int) -> Path:
+        """The checkpoint that the engine writes after ``epoch`` (from 1)."""
+        return self.checkpoints / f"model_checkpoint_{epoch}.pt"
+
+    def saved_checkpoints(self) -> Iterator[tuple[int, Path]]:
+        """(epoch, path) of each checkpoint that is there."""
+        for path in self.checkpoints.glob("model_checkpoint_*.pt"):
+            epoch = path.stem.removeprefix("model_checkpoint_")
+            if epoch.isdecimal():
+                yield int(epoch), path
+
+
+class Workspace:
+    """The working directory of a search and the names of the files in it.
+
+    A container sees the directory as /home/ubuntu, so a file in it is named relative to it; a file
+    outside it, or behind a link that leads outside, is named by its whole path.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    @property
+    def list_acc(self) -> Path:
+        """One object for each trial, as JSON."""
+        return self.root / "list_acc.json"
+
+    @property
+    def study_database(self) -> Path:
+        """The Optuna study, as SQLite."""
+        return self.root / "study.db"
+
+    @property
+    def trials(self) -> Path:
+        """The folder that holds a folder for each trial."""
+        return self.root / "trials"
+
+    @property
+    def best_model(self) -> Path:
+        """The folder of the best model."""
+        return self.root / "best_model"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The checkpoint of the best epoch of the best trial."""
+        return self.best_model / "best_model_file.pt"
+
+    @property
+    def best_config(self) -> Path:
+        """A configuration that runs the best model on the test images."""
+        return self.best_model / "config_test.json"
+
+    @property
+    def best_layers(self) -> Path:
+        """The network of the best model."""
+        return self.best_model / "layers.json"
+
+    @property
+    def predictions(self) -> Path:
+        """The folder that inference writes into."""
+        return self.root / "predictions"
+
+    @property
+    def crash_log(self) -> Path:
+        """Where the traceback of an unexpected error goes."""
+        return self.root / "rml_optimization_error.log"
+
+    def trial(self, number: int) -> TrialPaths:
+        """The files of trial ``number`` (from 0)."""
+        return TrialPaths(self.trials / f"{number:04}")
+
+    def results(self) -> tuple[Path, ...]:
+        """All that a search writes, whether it is there or not."""
+        return (self.best_model, self.list_acc, self.study_database, self.trials)
+
+    def earlier(self, when: datetime) -> Path:
+        """A folder, not there yet, for the results of a search that another one follows."""
+        name = f"{when:%Y-%m-%d_%H-%M-%S}"
+        candidates = [self.root / "earlier" / (name if again == 0 else f"{name}_{again}") for again in range(1000)]
+        return next(path for path in candidates if not path.exists())
+
+    def inside(self, path: Path) -> str | None:
+        """``path`` relative to the working directory, as ``./data/train``; None if it lies outside."""
+        resolved = self.absolute(path)
+        if not resolved.is_relative_to(self.root):
+            return None
+        return f"./{resolved.relative_to(self.root).as_posix()}"
+
+    def absolute(self, path: Path) -> Path:
+        """The whole path of a file, links followed."""
+        return (self.root / path).resolve()
+
+    def locate(self, path: Path) -> str:
+        """How a document names a file: relative to the working directory, else by its whole path.
+
+        The relative form holds natively and in a container alike.
+        """
+        return self.inside(path) or self.absolute(path).as_posix()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes ``text`` beside ``path`` and renames it, so that a reader sees the old or the new file, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

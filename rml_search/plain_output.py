@@ -1,0 +1,143 @@
+"""Tables and lines for people: a search on a terminal, or in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tabulate import tabulate
+
+from rml_search.dataset import DataSetSummary
+from rml_search.doctor import Finding
+from rml_search.hyperparameters import Hyperparameters
+from rml_search.inference import InferenceResult
+from rml_search.options import SearchOptions
+from rml_search.prepare import PrepareSummary
+from rml_search.results import TrialRecord, TrialResult, TrialState, best_epoch, best_record
+from rmldnn_contract.training_log import EpochRecord
+
+#: Both columns of a table together stay below 80 characters.
+_COLUMN_WIDTHS = (24, 46)
+
+Rows = Sequence[tuple[str, str]]
+
+
+def grid(rows: Rows, headers: tuple[str, str]) -> str:
+    """A table of two columns that fits a terminal of 80 columns."""
+    return tabulate(rows, headers=headers, tablefmt="grid", maxcolwidths=list(_COLUMN_WIDTHS), disable_numparse=True)
+
+
+def settings_table(options: SearchOptions, data: DataSetSummary, runtime: str, reason: str, device: str) -> str:
+    """What a search is about to do."""
+    scheduler = "none" if options.lr_scheduler_gamma is None else f"Exponential, gamma {options.lr_scheduler_gamma:g}"
+    low, high = options.lr_range
+    rows = [
+        ("Trials", str(options.num_trials)),
+        ("Epochs of a trial", str(options.num_epochs)),
+        ("Optimizers", ", ".join(options.optimizers)),
+        ("Losses", ", ".join(options.losses)),
+        ("Learning rate", f"{low:g} to {high:g}, log-uniform"),
+        ("Learning rate scheduler", scheduler),
+        ("Network", str(options.layers)),
+        ("Transfer learning", str(options.transfer_learning or "none")),
+        ("Data", str(options.data)),
+        ("Training images", str(data.train)),
+        ("Test images", str(data.test)),
+        ("Image size", "{} x {}".format(*options.image_size)),
+        ("Batch size", f"{options.batch_size} (test {options.test_batch_size})"),
+        ("Seed", "none" if options.seed is None else str(options.seed)),
+        ("Runtime", f"{runtime}, because {reason}"),
+        ("Device", device),
+        ("Processes", str(options.num_procs)),
+    ]
+    return grid(rows, ("Setting", "Value"))
+
+
+def best_table(records: Sequence[TrialRecord]) -> str:
+    """The number of finished trials, and the best one's hyperparameters."""
+    num_failed = sum(record.state is TrialState.FAILED for record in records)
+    head = f"Number of finished trials: {len(records)}" + (f" ({num_failed} failed)" if num_failed else "")
+    best = best_record(records)
+    if best is None:
+        return f"{head}\nNo trial has reached an accuracy."
+    rows = [
+        ("Optimizer", best.optimizer),
+        ("Loss", best.loss),
+        ("Learning rate", f"{best.lr:.6g}"),
+        ("Accuracy (Dice)", f"{best.max_acc:.3f}"),
+        ("Epoch", str(best.epoch_max_acc)),
+        ("Trial", str(best.number)),
+    ]
+    table = grid(rows, ("Best hyperparameters", "Value"))
+    return f"{head}\n{table}\nEpoch and trial were chosen on the test images: expect a little less on others."
+
+
+def inference_table(result: InferenceResult) -> str:
+    """Loss and accuracy of an inference, and where its predictions are."""
+    rows = [
+        ("Loss", "no targets" if result.loss is None else f"{result.loss:.4f}"),
+        ("Accuracy (Dice)", "no targets" if result.accuracy is None else f"{result.accuracy:.3f}"),
+    ]
+    rows += [("Predictions", str(path)) for path in result.predictions]
+    return grid(rows, ("Inference", "Value"))
+
+
+def prepare_table(summary: PrepareSummary) -> str:
+    """How many images of each class went where."""
+    rows = [(split.name or "(no class)", split.num_train, split.num_test) for split in summary.classes]
+    rows.append(("all", summary.num_train, summary.num_test))
+    return tabulate(rows, headers=("Class", "Training images", "Test images"), tablefmt="grid")
+
+
+def doctor_table(findings: Sequence[Finding]) -> str:
+    """One row for each thing that a search needs, and what to do about those that are missing."""
+    rows = [
+        (
+            finding.name,
+            "yes" if finding.is_there else "no",
+            finding.detail + (f"\n{finding.advice}" if finding.advice else ""),
+        )
+        for finding in findings
+    ]
+    return tabulate(rows, headers=("Needed", "There", "What was seen"), tablefmt="grid", maxcolwidths=[16, None, 46])
+
+
+class PlainObserver:
+    """Prints one line for each trial that starts, each epoch, and each trial that ends."""
+
+    def __init__(self, options: SearchOptions, show: Callable[[str], None]) -> None:
+        self._num_trials = options.num_trials
+        self._show = show
+        self._epochs: list[EpochRecord] = []
+
+    def trial_started(self, number: int, hyperparameters: Hyperparameters) -> None:
+        """``Trial 3 (4 of 50): adam, bce, learning rate 0.00143``."""
+        self._epochs = []
+        self._show(f"Trial {number} ({number + 1} of {self._num_trials}): {hyperparameters}")
+
+    def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
+        """``  epoch  7/50: accuracy 0.842, loss 0.1234 (best 0.851 in epoch 5)``."""
+        self._epochs.append(epoch)
+        best = best_epoch(self._epochs)
+        width = len(str(epoch.num_epochs))
+        loss = "" if epoch.test_loss is None else f", loss {epoch.test_loss:.4f}"
+        so_far = "" if best is None or best.accuracy is None else f" (best {best.accuracy:.3f} in epoch {best.epoch})"
+        self._show(
+            f"  trial {number}, epoch {epoch.epoch:{width}}/{epoch.num_epochs}: "
+            f"accuracy {epoch.accuracy:.3f}{loss}{so_far}"
+        )
+
+    def trial_finished(self, result: TrialResult, best: TrialResult | None) -> None:
+        """``Trial 3 complete in 12 s: accuracy 0.851 in epoch 5; best so far: 0.904 of trial 1``."""
+        head = f"Trial {result.number} {result.state.value} after {result.seconds:.1f} s: "
+        if result.state is TrialState.FAILED:
+            self._show(head + (result.reason or "for no known reason"))
+            return
+        epoch = result.best_epoch
+        text = "" if epoch is None else f"accuracy {epoch.accuracy:.3f} in epoch {epoch.epoch}"
+        if best is not None and best.max_accuracy is not None:
+            text += (
+                "; the best so far"
+                if best is result
+                else f"; best so far {best.max_accuracy:.3f} of trial {best.number}"
+            )
+        self._show(head + text)

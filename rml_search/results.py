@@ -1,0 +1,174 @@
+"""What trials have brought: ``list_acc.json`` and the best model."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from rml_search.errors import NoResultsError
+from rml_search.hyperparameters import Hyperparameters
+from rml_search.paths import TrialPaths, Workspace, write_atomically
+from rmldnn_contract.config import Configuration
+from rmldnn_contract.exit_status import ExitStatus
+from rmldnn_contract.training_log import EpochRecord
+
+
+class TrialState(str, Enum):
+    """How a trial has ended."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """A finished trial. ``reason`` says why it failed; ``exit_status`` is the engine's, where it is ours."""
+
+    number: int
+    hyperparameters: Hyperparameters
+    state: TrialState
+    epochs: tuple[EpochRecord, ...]
+    seconds: float
+    reason: str | None = None
+    exit_status: ExitStatus | None = None
+
+    @property
+    def best_epoch(self) -> EpochRecord | None:
+        """The first epoch of the highest accuracy; None where no epoch has one."""
+        return best_epoch(self.epochs)
+
+    @property
+    def max_accuracy(self) -> float | None:
+        """The trial's value: the accuracy of its best epoch; None for a failed trial."""
+        best = self.best_epoch if self.state is TrialState.COMPLETE else None
+        return None if best is None else best.accuracy
+
+    @property
+    def every_trial_would_fail(self) -> bool:
+        """Whether the failure has nothing to do with this trial's hyperparameters."""
+        return self.exit_status is not None and not self.exit_status.depends_on_hyperparameters
+
+    def to_record(self) -> TrialRecord:
+        """What stands of the trial in ``list_acc.json``."""
+        best = self.best_epoch if self.state is TrialState.COMPLETE else None
+        return TrialRecord(
+            max_acc=self.max_accuracy,
+            optimizer=self.hyperparameters.optimizer,
+            lr=self.hyperparameters.learning_rate,
+            loss=self.hyperparameters.loss,
+            epoch_max_acc=None if best is None else best.epoch,
+            number=self.number,
+            state=self.state,
+            seconds=round(self.seconds, 3),
+            reason=self.reason,
+        )
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One object of ``list_acc.json``; its first five names are those of the tutorial.
+
+    ``max_acc`` is the accuracy (0 to 1) of the best epoch ``epoch_max_acc`` (from 1); both are None for a
+    trial that failed, and ``reason`` says why.
+    """
+
+    max_acc: float | None
+    optimizer: str
+    lr: float
+    loss: str
+    epoch_max_acc: int | None
+    number: int
+    state: TrialState
+    seconds: float
+    reason: str | None
+
+
+def best_epoch(epochs: Iterable[EpochRecord]) -> EpochRecord | None:
+    """The first of the epochs with the highest accuracy."""
+    measured = [epoch for epoch in epochs if epoch.accuracy is not None and math.isfinite(epoch.accuracy)]
+    return max(measured, key=lambda epoch: (epoch.accuracy or 0.0, -epoch.epoch), default=None)
+
+
+def best_trial(results: Iterable[TrialResult]) -> TrialResult | None:
+    """The first of the trials with the highest value; None where every trial has failed."""
+    complete = [result for result in results if result.max_accuracy is not None]
+    return max(complete, key=lambda result: (result.max_accuracy or 0.0, -result.number), default=None)
+
+
+def best_record(records: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The first of the records with the highest accuracy; None where there is none."""
+    complete = [record for record in records if record.max_acc is not None]
+    return max(complete, key=lambda record: (record.max_acc or 0.0, -record.number), default=None)
+
+
+def write_list_acc(workspace: Workspace, records: Iterable[TrialRecord]) -> None:
+    """Rewrites ``list_acc.json``."""
+    text = json.dumps([asdict(record) for record in records], indent=4, allow_nan=False)
+    write_atomically(workspace.list_acc, text + "\n")
+
+
+def read_list_acc(workspace: Workspace) -> list[TrialRecord]:
+    """The records of ``list_acc.json``, also of one that holds only the tutorial's five keys.
+
+    Raises:
+        NoResultsError: there is none, or it is no list of trials.
+    """
+    try:
+        entries = json.loads(workspace.list_acc.read_text(encoding="utf-8"))
+        return [_record(number, entry) for number, entry in enumerate(entries)]
+    except FileNotFoundError:
+        raise NoResultsError(f"there is no {workspace.list_acc}: run a search in this folder first") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise NoResultsError(f"{workspace.list_acc} is no list of trials: {error}") from None
+
+
+def _record(number: int, entry: dict[str, Any]) -> TrialRecord:
+    return TrialRecord(
+        max_acc=entry["max_acc"],
+        optimizer=entry["optimizer"],
+        lr=float(entry["lr"]),
+        loss=entry["loss"],
+        epoch_max_acc=entry["epoch_max_acc"],
+        number=int(entry.get("number", number)),
+        state=TrialState(entry.get("state", "complete")),
+        seconds=float(entry.get("seconds", 0)),
+        reason=entry.get("reason"),
+    )
+
+
+def drop_checkpoints(trial: TrialPaths, *, keep: Iterable[int]) -> None:
+    """Deletes a trial's checkpoints but those of the epochs to ``keep``."""
+    kept = set(keep)
+    for epoch, path in list(trial.saved_checkpoints()):
+        if epoch not in kept:
+            path.unlink(missing_ok=True)
+
+
+def keep_best_model(workspace: Workspace, checkpoint: Path, layers: Path, configuration: Configuration) -> None:
+    """Makes ``checkpoint`` the best model: moved, with its network and a configuration beside it.
+
+    The checkpoint comes last and by one rename, so that a kill leaves an older best model whole.
+    """
+    workspace.best_model.mkdir(exist_ok=True)
+    write_atomically(workspace.best_layers, layers.read_text(encoding="utf-8"))
+    write_atomically(workspace.best_config, configuration.to_json())
+    checkpoint.replace(workspace.best_checkpoint)
+
+
+def move_aside(workspace: Workspace, when: datetime) -> Path | None:
+    """Moves what an earlier search has left into a dated folder; None where there is nothing."""
+    there = [path for path in workspace.results() if path.exists()]
+    if not there:
+        return None
+    folder = workspace.earlier(when)
+    folder.mkdir(parents=True)
+    for path in there:
+        shutil.move(path, folder / path.name)
+    return folder

@@ -1,0 +1,1 @@
+"""How the engine is started: as a container, as a Singularity image, or as a process of its own."""

@@ -1,0 +1,122 @@
+"""What every runtime offers, and what a run of the engine looks like to the search."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from rml_search.mounts import Mount
+from rmldnn_contract.exit_status import ExitStatus
+
+#: Where a container sees the working directory.
+CONTAINER_DIRECTORY = "/home/ubuntu"
+
+#: How long an engine may take to end after it was asked to, before it is killed.
+STOP_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """One start of the engine.
+
+    ``config`` is relative to the working directory; ``labels`` tell which search and trial it serves.
+    """
+
+    config: Path
+    num_procs: int = 1
+    seed: int | None = None
+    mounts: tuple[Mount, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        """What our engine reads from its environment. RocketML's has no key for a seed and ignores it."""
+        return {} if self.seed is None else {"RMLDNN_SEED": str(self.seed)}
+
+
+@dataclass(frozen=True)
+class EngineExit:
+    """How a run ended: its exit code (negative: the signal that killed it), and what the runtime knows beyond it."""
+
+    code: int
+    note: str | None = None
+
+    @property
+    def status(self) -> ExitStatus | None:
+        """The exit code as one of our engine's, if it is one."""
+        return ExitStatus(self.code) if self.code in ExitStatus.__members__.values() else None
+
+
+class RunningEngine(Protocol):
+    """An engine at work."""
+
+    def lines(self) -> Iterator[str]:
+        """What it prints, line by line, as it comes; ends with the engine."""
+
+    def stop(self) -> None:
+        """Ends it; returns when it has ended. May be called from another thread."""
+
+    def wait(self) -> EngineExit:
+        """Waits for its end, and tells how it was."""
+
+
+class Runtime(Protocol):
+    """A way to start the engine."""
+
+    name: str
+    in_container: bool
+
+    def describe(self) -> str:
+        """What stands in the table of settings, such as ``docker (image rocketml/rmldnn:latest)``."""
+
+    def prepare(self) -> None:
+        """Makes sure that an engine can be started.
+
+        Raises:
+            RuntimeUnavailableError: what is missing, and what to do about it.
+        """
+
+    def start(self, run: EngineRun) -> AbstractContextManager[RunningEngine]:
+        """Starts the engine; leaving the context leaves nothing of it behind, however it is left."""
+
+
+def engine_command(run: EngineRun, *, gpu: bool, program: tuple[str, ...] = ("rmldnn",)) -> list[str]:
+    """The command line, with mpirun before it for several processes (contract, section 1)."""
+    return [*_mpirun(run.num_procs, gpu=gpu), *program, f"--config=./{run.config.as_posix()}"]
+
+
+def _mpirun(num_procs: int, *, gpu: bool) -> list[str]:
+    if num_procs == 1:
+        return []
+    if gpu:
+        devices = ",".join(str(device) for device in range(num_procs))
+        return ["mpirun", "-np", str(num_procs), "-x", f"CUDA_VISIBLE_DEVICES={devices}"]
+    return ["mpirun", "-np", str(num_procs), "--bind-to", "none", "-x", f"OMP_NUM_THREADS={2 * num_procs}"]
+
+
+def mpi_environment(num_procs: int) -> dict[str, str]:
+    """Lets mpirun start as root, as containers often do, and start more processes than there are cores."""
+    if num_procs == 1:
+        return {}
+    return {
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+        "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
+    }
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Whole lines, without their ends, from pieces of output cut anywhere, also within a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    rest = ""
+    for chunk in chunks:
+        *lines, rest = (rest + decoder.decode(chunk)).split("\n")
+        for line in lines:
+            yield line.rstrip("\r")
+    rest += decoder.decode(b"", final=True)
+    if rest:
+        yield rest

@@ -1,0 +1,158 @@
+"""One trial: write its configuration, run the engine, read the accuracy of every epoch, judge the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from rml_search.hyperparameters import Hyperparameters
+from rml_search.mounts import Mount, for_container
+from rml_search.options import SearchOptions
+from rml_search.paths import TrialPaths, Workspace, write_atomically
+from rml_search.results import TrialResult, TrialState, best_epoch, drop_checkpoints
+from rml_search.runtime.base import EngineExit, EngineRun, Runtime
+from rml_search.trial_config import training_configuration
+from rmldnn_contract.training_log import (
+    EpochReader,
+    EpochRecord,
+    EvalBatch,
+    Failure,
+    TrainBatch,
+    parse_line,
+    parse_test_file,
+    without_stamp,
+)
+
+#: Told of every epoch as its line is printed.
+EpochCallback = Callable[[EpochRecord], None]
+
+
+@dataclass(frozen=True)
+class TrialRunner:
+    """Runs the trials of one search, one after another."""
+
+    options: SearchOptions
+    workspace: Workspace
+    runtime: Runtime
+
+    def run(self, number: int, hyperparameters: Hyperparameters, on_epoch: EpochCallback) -> TrialResult:
+        """Trains with these hyperparameters; a failure of the engine is a result, not an exception.
+
+        Raises:
+            SearchError: the runtime can start nothing, for this trial or any other.
+        """
+        started = time.monotonic()
+        paths = self.workspace.trial(number)
+        run = self._prepare(number, hyperparameters, paths)
+        watch = _LogWatch(paths, on_epoch)
+        with paths.log.open("w", encoding="utf-8", buffering=1) as log, self.runtime.start(run) as engine:
+            for line in engine.lines():
+                log.write(line + "\n")
+                watch.read(line)
+                if watch.fault is not None:
+                    engine.stop()
+                    break
+            watch.finish()
+            ended = engine.wait()
+        reason = watch.fault or _why_it_failed(ended, watch, paths)
+        return TrialResult(
+            number=number,
+            hyperparameters=hyperparameters,
+            state=TrialState.COMPLETE if reason is None else TrialState.FAILED,
+            epochs=tuple(watch.epochs),
+            seconds=time.monotonic() - started,
+            reason=reason,
+            exit_status=None if reason is None or watch.fault else ended.status,
+        )
+
+    def _prepare(self, number: int, hyperparameters: Hyperparameters, paths: TrialPaths) -> EngineRun:
+        paths.checkpoints.mkdir(parents=True, exist_ok=True)
+        configuration = training_configuration(self.options, hyperparameters, paths, self.workspace)
+        mounts: tuple[Mount, ...] = ()
+        if self.runtime.in_container:
+            configuration, mounts = for_container(configuration, self.workspace)
+        write_atomically(paths.config, configuration.to_json())
+        return EngineRun(
+            config=paths.config.relative_to(self.workspace.root),
+            num_procs=self.options.num_procs,
+            seed=self.options.seed,
+            mounts=mounts,
+            labels={"trial": str(number)},
+        )
+
+
+class _LogWatch:
+    """What the log of a trial has told so far."""
+
+    def __init__(self, paths: TrialPaths, on_epoch: EpochCallback) -> None:
+        self.epochs: list[EpochRecord] = []
+        self.fault: str | None = None
+        self.failure: str | None = None
+        self.last_line = ""
+        self._paths = paths
+        self._on_epoch = on_epoch
+        self._reader = EpochReader()
+
+    def read(self, line: str) -> None:
+        """Takes in one line."""
+        match parse_line(line):
+            case Failure(message):
+                self.failure = message
+            case TrainBatch(epoch=epoch, loss=loss) if not math.isfinite(loss):
+                self.fault = f"the loss became {loss} in epoch {epoch}"
+            case EvalBatch(epoch=epoch, loss=loss, accuracy=accuracy):
+                self._check_evaluation(epoch, loss, accuracy)
+        self.last_line = without_stamp(line).strip() or self.last_line
+        self._add(self._reader.feed(line))
+
+    def finish(self) -> None:
+        """Takes in that the log has ended; an accuracy that it did not print may stand in the engine's file."""
+        self._add(self._reader.finish())
+        if any(epoch.accuracy is not None for epoch in self.epochs) or self.fault:
+            return
+        accuracies = _read_test_file(self._paths)
+        records = [EpochRecord(epoch, max(accuracies), value) for epoch, value in sorted(accuracies.items())]
+        for record in records:
+            self._check_evaluation(record.epoch, None, record.accuracy)
+        self.epochs.clear()
+        self._add(records)
+
+    def _check_evaluation(self, epoch: int, loss: float | None, accuracy: float | None) -> None:
+        for name, value in (("loss", loss), ("accuracy", accuracy)):
+            if value is not None and not math.isfinite(value):
+                self.fault = f"the {name} on the test images became {value} in epoch {epoch}"
+
+    def _add(self, records: Iterable[EpochRecord]) -> None:
+        for record in records:
+            self.epochs.append(record)
+            best = best_epoch(self.epochs)
+            # The checkpoint of this epoch may still be on its way to the disk: only older ones go.
+            newer = {epoch for epoch, _ in self._paths.saved_checkpoints() if epoch >= record.epoch}
+            drop_checkpoints(self._paths, keep=newer | ({best.epoch} if best else set()))
+            if record.accuracy is not None:
+                self._on_epoch(record)
+
+
+def _read_test_file(paths: TrialPaths) -> dict[int, float]:
+    try:
+        return parse_test_file(paths.test_file.read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
+        return {}
+
+
+def _why_it_failed(ended: EngineExit, watch: _LogWatch, paths: TrialPaths) -> str | None:
+    if ended.code != 0:
+        return watch.failure or ended.note or _last_words(ended, watch)
+    best = best_epoch(watch.epochs)
+    if best is None:
+        return f"the engine printed no accuracy; its last line was: {watch.last_line or '(none)'}"
+    if not paths.checkpoint(best.epoch).is_file():
+        return f"the engine left no checkpoint of epoch {best.epoch}, its best"
+    return None
+
+
+def _last_words(ended: EngineExit, watch: _LogWatch) -> str:
+    words = f"; its last line was: {watch.last_line}" if watch.last_line else " and printed nothing"
+    return f"the engine ended with exit code {ended.code}{words}"

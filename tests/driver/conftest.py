@@ -1,0 +1,148 @@
+"""A stand-in for RocketML's closed engine: it prints published log lines and writes the files that they speak of.
+
+It cannot be had on a test machine. The built-in engine and its image are tested for real elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from rml_search.options import SearchOptions
+from rml_search.paths import Workspace
+from rml_search.runtime.base import EngineExit, EngineRun
+
+STAMP = "[2022-Mar-24 21:44:12.182169] "
+
+
+@dataclass
+class Script:
+    """One run of the stand-in: accuracies of its epochs, what it prints after them, how it ends."""
+
+    accuracies: Sequence[float | str] = ()
+    words: Sequence[str] = ()
+    code: int = 0
+    note: str | None = None
+    num_checkpoints: int | None = None
+    interrupts: bool = False
+
+
+@dataclass
+class ScriptedEngine:
+    script: Script
+    checkpoints: Path
+    seen_checkpoints: list[list[int]] = field(default_factory=list)
+    stopped: bool = False
+    closed: bool = False
+
+    def lines(self) -> Iterator[str]:
+        yield (
+            STAMP
+            + "Train Epoch [  1/  9] : Batch [    1/    1] (Loss = 0.7028; |g| = 0.5123) [Data: 27%; Compute: 72%]"
+        )
+        num_checkpoints = len(self.script.accuracies)
+        if self.script.num_checkpoints is not None:
+            num_checkpoints = self.script.num_checkpoints
+        for epoch, accuracy in enumerate(self.script.accuracies, start=1):
+            if epoch <= num_checkpoints:
+                (self.checkpoints / f"model_checkpoint_{epoch}.pt").write_text(f"{self.checkpoints}: epoch {epoch}")
+            text = accuracy if isinstance(accuracy, str) else f"{accuracy:.3f}"
+            yield f"{STAMP}Eval  Epoch [{epoch:3}/  9] : Batch [    1/    1] (Loss: 0.6603) | Accuracy: {text}"
+            self.seen_checkpoints.append(sorted(int(p.stem[17:]) for p in self.checkpoints.glob("model_checkpoint_*")))
+        if self.script.interrupts:
+            raise KeyboardInterrupt
+        yield from self.script.words
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def wait(self) -> EngineExit:
+        return EngineExit(self.script.code, self.script.note)
+
+
+@dataclass
+class ScriptedRuntime:
+    """A runtime whose engine plays the scripts in turn; it keeps what it was started with."""
+
+    workspace: Workspace
+    scripts: list[Script]
+    in_container: bool = False
+    name: str = "scripted"
+    runs: list[EngineRun] = field(default_factory=list)
+    documents: list[dict[str, Any]] = field(default_factory=list)
+    engines: list[ScriptedEngine] = field(default_factory=list)
+
+    def describe(self) -> str:
+        return "scripted"
+
+    def prepare(self) -> None:
+        pass
+
+    @contextmanager
+    def start(self, run: EngineRun) -> Iterator[ScriptedEngine]:
+        self.runs.append(run)
+        document = json.loads((self.workspace.root / run.config).read_text())["neural_network"]
+        self.documents.append(document)
+        folder = self.workspace.root / document.get("checkpoints", {}).get("save", ".")
+        engine = ScriptedEngine(self.scripts[len(self.runs) - 1], folder)
+        self.engines.append(engine)
+        try:
+            yield engine
+        finally:
+            engine.closed = True
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A working directory with a data set of three images and a network file."""
+    root = tmp_path / "a search with 'quotes' and ümlauts"
+    for split, count in (("train", 2), ("test", 1)):
+        for kind in ("inputs", "targets"):
+            folder = root / "data" / split / kind
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("L", (8, 8)).save(folder / f"image {number}.png")
+    (root / "layers.json").write_text(json.dumps([{"class_name": "Conv2D", "config": {"name": "a"}}]))
+    return Workspace(root)
+
+
+@pytest.fixture
+def make_options(workspace: Workspace) -> Callable[..., SearchOptions]:
+    """Options of a search in ``workspace``; keywords change some of them."""
+
+    def make(**changes: Any) -> SearchOptions:
+        settings: dict[str, Any] = {
+            "num_trials": 2,
+            "num_epochs": 3,
+            "optimizers": ("adam", "sgd"),
+            "losses": ("bce", "dice"),
+            "layers": workspace.root / "layers.json",
+            "data": workspace.root / "data",
+            "seed": 5,
+        }
+        return SearchOptions(**{**settings, **changes})
+
+    return make
+
+
+@pytest.fixture
+def scripted(workspace: Workspace) -> Callable[..., ScriptedRuntime]:
+    """Makes a runtime that plays scripts: ``scripted(Script(...), Script(...), in_container=True)``."""
+
+    def make(*scripts: Script, in_container: bool = False) -> ScriptedRuntime:
+        return ScriptedRuntime(workspace, list(scripts), in_container=in_container)
+
+    return make
+
+
+@pytest.fixture
+def script() -> type[Script]:
+    """The class of the scripts."""
+    return Script

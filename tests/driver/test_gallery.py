@@ -1,0 +1,253 @@
+"""The gallery: which images, which Dice, and a picture that shows them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from rml_search.errors import DataSetError, WriteError
+from rml_search.gallery import GalleryRow, draw_gallery, draw_gallery_of_inference, load_rows, mean_dice
+from rml_search.inference import InferenceResult
+from rml_search.paths import Workspace
+from rml_search.segmentation_scores import dice_coefficient
+from rmldnn_contract.config import parse_configuration
+
+ORANGE, BLUE = (230, 159, 0), (86, 180, 233)
+
+
+def region(height: int, width: int, rows: slice, columns: slice) -> np.ndarray:
+    mask = np.zeros((height, width), dtype=bool)
+    mask[rows, columns] = True
+    return mask
+
+
+def shifted_row(name: str, shift: int) -> GalleryRow:
+    """A square of 10x10 predicted ``shift`` pixels beside the true one: Dice = (10 - shift) / 10."""
+    image = np.full((40, 40), 90, dtype=np.uint8)
+    prediction = region(40, 40, slice(5, 15), slice(5 + shift, 15 + shift)).astype(np.float32)
+    return GalleryRow(name, image, prediction, region(40, 40, slice(5, 15), slice(5, 15)))
+
+
+def has_colour(path: Path, colour: tuple[int, int, int]) -> bool:
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return bool((np.abs(pixels - colour).max(axis=2) < 6).sum() > 50)
+
+
+def texts(path: Path) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]+)</text>", path.read_text(encoding="utf-8"))
+
+
+def draw_as_text(rows: list[GalleryRow], out: Path, **options: int) -> list[str]:
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        draw_gallery(rows, out, **options)
+    return texts(out)
+
+
+# Scores
+
+
+def test_dice_by_hand() -> None:
+    """6 and 4 pixels, 3 of them in common: 2 * 3 / 10."""
+    a, b = region(4, 4, slice(0, 2), slice(0, 3)), region(4, 4, slice(0, 2), slice(0, 2))
+    b[1, 1], b[3, 3] = False, True
+    assert dice_coefficient(a, b) == pytest.approx(0.6)
+    assert dice_coefficient(b, a) == pytest.approx(0.6)
+
+
+def test_dice_of_empty_masks() -> None:
+    empty, full = np.zeros((3, 3), dtype=bool), np.ones((3, 3), dtype=bool)
+    assert dice_coefficient(empty, empty) == 1
+    assert dice_coefficient(empty, full) == dice_coefficient(full, empty) == 0
+
+
+def test_dice_of_other_shapes() -> None:
+    with pytest.raises(ValueError, match=r"cannot be compared"):
+        dice_coefficient(np.zeros((3, 3), dtype=bool), np.zeros((1, 3), dtype=bool))
+
+
+def test_a_probability_of_one_half_is_not_lesion() -> None:
+    row = GalleryRow("a", np.zeros((1, 2), np.uint8), np.array([[0.5, 0.51]], np.float32), np.array([[False, True]]))
+    assert row.dice == 1
+
+
+def test_mean_passes_over_images_without_target() -> None:
+    rows = [shifted_row("a", 2), shifted_row("b", 4), replace(shifted_row("c", 0), target=None)]
+    assert [row.dice for row in rows] == [0.8, 0.6, None]
+    assert mean_dice(rows) == pytest.approx(0.7)
+    assert mean_dice(rows[2:]) is None
+
+
+# Loading
+
+
+@pytest.fixture
+def predicted(tmp_path: Path) -> Path:
+    """Two images of other sizes than the network's 8x8, predictions named with the suffix as the files are."""
+    predictions = {"a.png": region(8, 8, slice(0, 4), slice(0, 8)), "sub/b.png": region(8, 8, slice(4, 8), slice(0, 8))}
+    (tmp_path / "predictions").mkdir()
+    with h5py.File(tmp_path / "predictions/output_1.h5", "w") as file:
+        for name, prediction in predictions.items():
+            file[name] = prediction[np.newaxis].astype(np.float32)
+    for part in ("inputs", "targets"):
+        (tmp_path / part / "sub").mkdir(parents=True)
+    upper_half = region(32, 24, slice(0, 16), slice(0, 24))
+    for name in predictions:
+        colourful = np.zeros((32, 24, 3), dtype=np.uint8)
+        colourful[..., 0] = 200
+        Image.fromarray(colourful if name == "a.png" else colourful[..., 0]).save(tmp_path / "inputs" / name)
+        Image.fromarray(upper_half).save(tmp_path / "targets" / name)
+    return tmp_path
+
+
+def test_rows_put_images_masks_and_predictions_together(predicted: Path) -> None:
+    a, b = load_rows(predicted / "inputs", predicted / "targets", predicted / "predictions")
+    assert (a.name, b.name) == ("a", "sub/b")
+    assert (a.image.shape, b.image.shape) == ((8, 8, 3), (8, 8))
+    assert (a.image[0, 0].tolist(), int(b.image[0, 0])) == ([200, 0, 0], 200)
+    assert (a.dice, b.dice) == (1, 0)
+
+
+def test_names_without_suffix_are_found_too(predicted: Path) -> None:
+    path = predicted / "predictions/output_1.h5"
+    with h5py.File(path, "a") as file:
+        file.move("a.png", "a")
+        file.move("sub/b.png", "sub/b")
+    rows = load_rows(predicted / "inputs", predicted / "targets", [path])
+    assert [row.dice for row in rows] == [1, 0]
+
+
+def test_image_size(predicted: Path) -> None:
+    rows = load_rows(predicted / "inputs", predicted / "targets", predicted / "predictions", (24, 32))
+    assert rows[0].image.shape == (32, 24, 3)
+    assert rows[0].prediction.shape == (32, 24)
+    assert rows[0].dice == pytest.approx(1, abs=0.05)
+
+
+def test_without_targets(predicted: Path) -> None:
+    rows = load_rows(predicted / "inputs", None, predicted / "predictions")
+    assert [row.dice for row in rows] == [None, None]
+
+
+def test_predictions_of_other_images(predicted: Path) -> None:
+    (predicted / "inputs/a.png").rename(predicted / "inputs/c.png")
+    (predicted / "targets/a.png").rename(predicted / "targets/c.png")
+    with pytest.raises(DataSetError, match=r"has no prediction of c.png: run the inference again"):
+        load_rows(predicted / "inputs", predicted / "targets", predicted / "predictions")
+
+
+# Drawing
+
+
+def test_picture_shows_predictions_and_truth(tmp_path: Path) -> None:
+    draw_gallery([shifted_row("a", 3)], tmp_path / "new folder/gallery.png")
+    with Image.open(tmp_path / "new folder/gallery.png") as picture:
+        assert picture.width == 1400
+    assert has_colour(tmp_path / "new folder/gallery.png", ORANGE)
+    assert has_colour(tmp_path / "new folder/gallery.png", BLUE)
+    assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["gallery.png"]
+
+
+def test_contours_lie_where_the_masks_do(tmp_path: Path) -> None:
+    """The bounding box of blue in the panel of the truth, in pixels of the image: columns and rows 5 to 14."""
+    draw_gallery([shifted_row("a", 0)], tmp_path / "gallery.png")
+    pixels = np.asarray(Image.open(tmp_path / "gallery.png").convert("RGB")).astype(int)
+    blue = np.abs(pixels - BLUE).max(axis=2) < 40
+    side = (1400 - 4 * 14) / 3  # three panels and four gaps of 0.07 inches, 200 dots an inch
+    left = 3 * 14 + 2 * side
+    top = (0.62 + 0.24) * 200  # header and label
+    panel = blue[round(top) : round(top + side), round(left) :]
+    rows, columns = np.flatnonzero(panel.any(axis=1)), np.flatnonzero(panel.any(axis=0))
+    edges = np.array([columns[0], columns[-1], rows[0], rows[-1]]) * 40 / side
+    np.testing.assert_allclose(edges, [5, 15, 5, 15], atol=0.3)
+
+
+def test_region_that_fills_the_image_has_a_border(tmp_path: Path) -> None:
+    everything = np.ones((20, 30), dtype=np.float32)
+    draw_gallery([GalleryRow("a", np.zeros((20, 30), np.uint8), everything)], tmp_path / "gallery.png")
+    assert has_colour(tmp_path / "gallery.png", ORANGE)
+
+
+def test_empty_prediction_of_an_empty_mask(tmp_path: Path) -> None:
+    row = GalleryRow("a", np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.float32), np.zeros((9, 9), dtype=bool))
+    assert "Dice 1.000 (no lesion, none found)" in draw_as_text([row], tmp_path / "gallery.svg")
+
+
+def test_texts(tmp_path: Path) -> None:
+    rows = [shifted_row("a $x$ <b>", 2), shifted_row("b", 4)]
+    found = draw_as_text(rows, tmp_path / "gallery.svg")
+    assert "Mean Dice 0.700 over 2 images; 2 of them from the worst to the best" in found
+    assert [text for text in found if text.startswith("Dice")] == ["Dice 0.600", "Dice 0.800"]
+    assert {"Input", "Prediction", "Ground truth", "ground truth", "b"} <= set(found)
+    assert "a $x$ &lt;b&gt;" in found
+
+
+def test_worst_and_best_are_shown(tmp_path: Path) -> None:
+    rows = [shifted_row(f"{shift}", shift) for shift in (3, 9, 0, 6, 1, 8, 2, 5, 4)]
+    found = draw_as_text(rows, tmp_path / "gallery.svg", max_rows=3)
+    assert [text for text in found if text.startswith("Dice")] == ["Dice 0.100", "Dice 0.600", "Dice 1.000"]
+    assert any(text.startswith("Mean Dice 0.578 over 9 images") for text in found)  # (9 - 3.8) / 9
+
+
+def test_first_are_shown_without_targets(tmp_path: Path) -> None:
+    rows = [replace(shifted_row(name, 0), target=None) for name in ("long " * 20, "b", "c")]
+    found = draw_as_text(rows, tmp_path / "gallery.svg", max_rows=2)
+    assert "The first 2 of 3 images" in found
+    assert "Ground truth" not in found
+    assert "c" not in found
+    assert any(len(text) < 40 and text.startswith("long long") and "…" in text for text in found)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_same_rows_same_name_twice(tmp_path: Path, suffix: str) -> None:
+    for shift in (1, 2):
+        draw_gallery([shifted_row("a", shift)], tmp_path / f"gallery{suffix}")
+    assert [path.name for path in tmp_path.iterdir()] == [f"gallery{suffix}"]
+
+
+def test_unknown_format(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match=r"must end in one of .pdf, .png, .svg"):
+        draw_gallery([shifted_row("a", 1)], tmp_path / "gallery.docx")
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    with pytest.raises(DataSetError, match=r"no predictions to draw"):
+        draw_gallery([], tmp_path / "gallery.png")
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"gallery.png cannot be written"):
+        draw_gallery([shifted_row("a", 1)], tmp_path / "file/gallery.png")
+
+
+# After an inference
+
+
+def inference_result(predicted: Path, **data: object) -> InferenceResult:
+    document = {
+        "layers": "layers.json",
+        "data": {"type": "images", "test_input_path": "./inputs/", "test_target_path": "./targets/", **data},
+    }
+    configuration = parse_configuration(json.dumps({"neural_network": document}))
+    return InferenceResult(0.1, 0.5, (predicted / "predictions/output_1.h5",), configuration)
+
+
+def test_gallery_of_an_inference(predicted: Path) -> None:
+    result = inference_result(predicted, transforms=[{"resize": [8, 8]}])
+    draw_gallery_of_inference(result, Workspace(predicted), predicted / "gallery.png")
+    assert has_colour(predicted / "gallery.png", ORANGE)
+    assert has_colour(predicted / "gallery.png", BLUE)
+
+
+def test_gallery_of_transforms_that_move_pixels(predicted: Path) -> None:
+    result = inference_result(predicted, transforms=[{"resize": [8, 8]}, {"rotate": 30}])
+    with pytest.raises(DataSetError, match=r"rotate moves the pixels"):
+        draw_gallery_of_inference(result, Workspace(predicted), predicted / "gallery.png")

@@ -1,0 +1,146 @@
+"""A whole search: the study, what is kept, and what ends it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import optuna
+import pytest
+
+from rml_optuna import STUDY_NAME, Search
+from rml_search.errors import AllTrialsFailedError, EngineFailedError
+from rml_search.results import move_aside, read_list_acc
+
+
+class Recorder:
+    """An observer that keeps what it was told."""
+
+    def __init__(self):
+        self.events = []
+
+    def trial_started(self, number, hyperparameters):
+        self.events.append(("start", number))
+
+    def epoch_finished(self, number, epoch):
+        self.events.append(("epoch", number, epoch.epoch, epoch.accuracy))
+
+    def trial_finished(self, result, best):
+        self.events.append(("end", result.number, result.state.value, None if best is None else best.number))
+
+
+def search(workspace, options, runtime):
+    return Search(options, workspace, runtime, Recorder())
+
+
+def test_best_epoch_of_the_best_trial_is_kept(workspace, make_options, scripted, script):
+    runtime = scripted(script([0.5, 0.8]), script([0.6, 0.9, 0.7]), script([0.85]))
+    running = search(workspace, make_options(num_trials=3), runtime)
+    running.run()
+    assert running.best.number == 1
+    assert workspace.best_checkpoint.read_text().endswith("0001/checkpoints: epoch 2")
+    config = json.loads(workspace.best_config.read_text())["neural_network"]
+    assert config["checkpoints"] == {"load": "./best_model/best_model_file.pt"}
+    assert config["layers"] == "./best_model/layers.json"
+    assert config["data"]["test_output_path"] == "./predictions/"
+    assert config["loss"]["function"] == runtime.documents[1]["loss"]["function"]
+    assert workspace.best_layers.read_text() == (workspace.root / "layers.json").read_text()
+    assert list(workspace.trials.glob("*/checkpoints/*")) == []
+
+
+def test_list_acc_has_the_tutorials_keys_first(workspace, make_options, scripted, script):
+    running = search(workspace, make_options(), scripted(script([0.5, 0.8]), script(code=1)))
+    running.run()
+    entries = json.loads(workspace.list_acc.read_text())
+    assert list(entries[0]) == [
+        "max_acc", "optimizer", "lr", "loss", "epoch_max_acc", "number", "state", "seconds", "reason",
+    ]  # fmt: skip
+    assert (entries[0]["max_acc"], entries[0]["epoch_max_acc"], entries[0]["state"]) == (0.8, 2, "complete")
+    assert (entries[1]["max_acc"], entries[1]["state"]) == (None, "failed")
+    assert "exit code 1" in entries[1]["reason"]
+    assert [record.number for record in read_list_acc(workspace)] == [0, 1]
+
+
+def test_study_can_be_opened_with_optuna(workspace, make_options, scripted, script):
+    search(workspace, make_options(), scripted(script([0.5, 0.8]), script(code=1))).run()
+    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{workspace.study_database}")
+    complete, failed = study.trials
+    assert study.direction is optuna.study.StudyDirection.MAXIMIZE
+    assert complete.value == 0.8
+    assert complete.intermediate_values == {1: 0.5, 2: 0.8}
+    assert failed.state is optuna.trial.TrialState.FAIL
+    assert failed.user_attrs["reason"]
+    distribution = complete.distributions["learning_rate"]
+    assert (distribution.low, distribution.high, distribution.log) == (0.001, 0.01, True)
+    assert complete.distributions["optimizer"].choices == ("adam", "sgd")
+
+
+def test_same_seed_same_trials(workspace, make_options, scripted, script, tmp_path):
+    def documents(seed):
+        runtime = scripted(*[script([0.1 * n]) for n in range(1, 7)])
+        search(workspace, make_options(num_trials=6, seed=seed), runtime).run()
+        move_aside(workspace, datetime(2026, 1, seed))
+        return [(document["optimizer"], document["loss"]) for document in runtime.documents]
+
+    assert documents(3) == documents(3)
+    assert documents(3) != documents(4)
+
+
+def test_a_failure_in_between_does_not_end_the_search(workspace, make_options, scripted, script):
+    scripts = [script([0.5]), *[script(code=1)] * 4, script([0.6])]
+    running = search(workspace, make_options(num_trials=6), scripted(*scripts))
+    running.run()
+    assert len(running.results) == 6
+    assert running.best.number == 5
+
+
+def test_three_failures_at_the_start_end_the_search(workspace, make_options, scripted, script):
+    runtime = scripted(*[script(code=1, words=["no such command"])] * 5)
+    running = search(workspace, make_options(num_trials=5), runtime)
+    with pytest.raises(AllTrialsFailedError, match="no such command"):
+        running.run()
+    assert len(runtime.runs) == 3
+    assert len(json.loads(workspace.list_acc.read_text())) == 3
+
+
+def test_a_failure_that_every_trial_would_share_ends_the_search_at_once(workspace, make_options, scripted, script):
+    runtime = scripted(script(code=66, words=["Error: no layer class Konv2D"]))
+    with pytest.raises(EngineFailedError, match="no layer class Konv2D") as caught:
+        search(workspace, make_options(), runtime).run()
+    assert caught.value.exit_code == 66
+
+
+def test_an_interruption_keeps_what_had_finished_and_closes_the_engine(workspace, make_options, scripted, script):
+    runtime = scripted(script([0.7]), script([0.9], interrupts=True))
+    running = search(workspace, make_options(num_trials=5), runtime)
+    with pytest.raises(KeyboardInterrupt):
+        running.run()
+    assert runtime.engines[1].closed
+    assert [(r.state.value, r.reason) for r in read_list_acc(workspace)] == [
+        ("complete", None),
+        ("failed", "interrupted"),
+    ]
+    assert workspace.best_checkpoint.read_text().endswith("0000/checkpoints: epoch 1")
+
+
+def test_observer_is_told_in_order(workspace, make_options, scripted, script):
+    running = search(workspace, make_options(), scripted(script([0.5]), script([0.4])))
+    running.run()
+    assert running.observer.events == [
+        ("start", 0), ("epoch", 0, 1, 0.5), ("end", 0, "complete", 0),
+        ("start", 1), ("epoch", 1, 1, 0.4), ("end", 1, "complete", 0),
+    ]  # fmt: skip
+
+
+def test_earlier_results_move_aside_whole(workspace, make_options, scripted, script):
+    search(workspace, make_options(), scripted(script([0.5]), script([0.4]))).run()
+    before = workspace.list_acc.read_text()
+    when = datetime(2026, 11, 23, 8, 30)
+    first = move_aside(workspace, when)
+    assert move_aside(workspace, when) is None
+    assert sorted(path.name for path in first.iterdir()) == ["best_model", "list_acc.json", "study.db", "trials"]
+    assert (first / "list_acc.json").read_text() == before
+    search(workspace, make_options(), scripted(script([0.3]), script([0.2]))).run()
+    second = move_aside(workspace, when)
+    assert first != second
+    assert (first / "best_model" / "best_model_file.pt").exists()
