@@ -1,0 +1,256 @@
+"""From samples to the batches that the network sees.
+
+A :class:`Dataset` hands out decoded samples; the :class:`Loader` chooses which ones make a batch, moves them to the
+device and carries out there what differs from epoch to epoch. Another kind of data is another ``Dataset``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import islice
+from math import ceil
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmldnn_contract.data import MeanAndDeviation
+from rmldnn_contract.exit_status import ConfigurationError, DataError
+from rmldnn_torch.augmentation import Samples, blank_patches, draw, warp
+from rmldnn_torch.transforms import TransformPlan
+
+T = TypeVar("T")
+
+# What random numbers are drawn for.
+_ORDER, _GEOMETRY, _PATCHES = 1, 2, 3
+
+
+class TargetKind(Enum):
+    """What a target says, and the tensor in which a batch holds it."""
+
+    BINARY = "mask of one class"  #: float32 (n, 1, height, width), 0 or 1
+    CLASSES = "mask of class numbers"  #: int64 (n, height, width)
+    VALUES = "values"  #: float32 (n, channels, height, width), 0 to 1 before ``normalize``
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether the target must not be interpolated."""
+        return self is not TargetKind.VALUES
+
+
+class Dataset(Protocol):
+    """Samples that can be had by their number, after the transforms that are done once."""
+
+    @property
+    def kind(self) -> str:
+        """What the log calls it."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The name of each sample, under which its prediction is written; slashes lead into groups."""
+
+    @property
+    def target_kind(self) -> TargetKind | None:
+        """What its targets say; None without targets."""
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether fetching costs next to nothing."""
+
+    def fetch(self, indices: Sequence[int]) -> tuple[Samples, Samples | None]:
+        """Inputs and targets of these samples, channels last: uint8 pixels, or float32 values."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples on the device.
+
+    ``inputs`` are float32 (n, channels, height, width), ``targets`` as their kind says. A process that has no
+    share in the last batch gets an empty one.
+    """
+
+    names: tuple[str, ...]
+    inputs: Tensor
+    targets: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of several processes this one is: the ``rank``-th of ``num_processes``."""
+
+    rank: int = 0
+    num_processes: int = 1
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What the data depend on beside the document's ``data``.
+
+    Attributes:
+        num_classes: the channels of the network's output.
+        ignore_index: a class number that masks may have beside those of the network.
+        device: where batches are made, and preloaded samples kept.
+        seed: of the order and of random transforms.
+        share: this process.
+    """
+
+    num_classes: int
+    ignore_index: int | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 0
+    share: Share = field(default_factory=Share)
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """The samples that this process takes of one batch, and the random numbers for them."""
+
+    indices: tuple[int, ...]
+    numbers: Tensor
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class Loader:
+    """The batches of an epoch.
+
+    Attributes:
+        dataset: where samples come from.
+        inputs, targets: their transforms; those done once have been done by the dataset.
+        batch_size: over all processes, as the document asks for it. Each takes ceil(batch_size / processes) samples
+            of a batch, of the last one its part of what is left.
+        settings: the device, the seed, and which process this is.
+        shuffle: a new order in each epoch, from the seed and the epoch's number alone; else the order of the names.
+
+    Raises ``ConfigurationError`` where inputs and targets would be transformed at random in different ways.
+    """
+
+    dataset: Dataset
+    inputs: TransformPlan
+    targets: TransformPlan
+    batch_size: int
+    settings: DataSettings
+    shuffle: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dataset.target_kind is not None and self.inputs.random != self.targets.random:
+            raise ConfigurationError(
+                "input_transforms and target_transforms have different random geometry, which would part images "
+                "from their targets: list the same jitter_crop, flips, random_zoom and random_rotate in both"
+            )
+
+    @property
+    def batch_size_per_process(self) -> int:
+        """How many samples this process takes of each full batch."""
+        return ceil(self.batch_size / self.settings.share.num_processes)
+
+    def __len__(self) -> int:
+        return ceil(len(self.dataset.names) / self._global_batch_size)
+
+    @property
+    def _global_batch_size(self) -> int:
+        return self.batch_size_per_process * self.settings.share.num_processes
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch; samples that must be read are read while the batch before is computed."""
+        selections = self._selections(epoch)
+        if self.dataset.is_in_memory:
+            return map(self._load, selections)
+        return _one_ahead(map(self._load, selections))
+
+    def _selections(self, epoch: int) -> Iterator[_Selection]:
+        seed, share = self.settings.seed, self.settings.share
+        order = np.arange(len(self.dataset.names))
+        if self.shuffle:
+            order = torch.randperm(len(order), generator=_generator(_ORDER, seed, epoch)).numpy()
+        for number, start in enumerate(range(0, len(order), self._global_batch_size)):
+            batch = order[start : start + self._global_batch_size]
+            # The numbers are drawn for the whole batch, so that they do not depend on how many processes share it.
+            numbers = draw(self.inputs.random, len(batch), _generator(_GEOMETRY, seed, epoch, number))
+            yield _Selection(
+                indices=tuple(np.array_split(batch, share.num_processes)[share.rank].tolist()),
+                numbers=numbers.tensor_split(share.num_processes)[share.rank],
+                generator=_generator(_PATCHES, seed, epoch, number, share.rank),
+            )
+
+    def _load(self, selection: _Selection) -> Batch:
+        if not selection.indices:
+            return Batch((), torch.empty(0, device=self.settings.device), None)
+        names = tuple(self.dataset.names[index] for index in selection.indices)
+        raw_inputs, raw_targets = self.dataset.fetch(selection.indices)
+        inputs = self._make(raw_inputs, self.inputs, selection, nearest=False)
+        for patches in self.inputs.patches:
+            inputs = blank_patches(inputs, patches, selection.generator)
+        inputs = _normalize(inputs, self.inputs.scaling)
+        if raw_targets is None or self.dataset.target_kind is None:
+            return Batch(names, inputs, None)
+        return Batch(names, inputs, self._make_targets(raw_targets, self.dataset.target_kind, selection))
+
+    def _make_targets(self, samples: Samples, kind: TargetKind, selection: _Selection) -> Tensor:
+        if kind is TargetKind.VALUES:
+            return _normalize(self._make(samples, self.targets, selection, nearest=False), self.targets.scaling)
+        values = self._make(samples, self.targets, selection, nearest=True, scale=1.0)
+        return values if kind is TargetKind.BINARY else values[:, 0].long()
+
+    def _make(
+        self, samples: Samples, plan: TransformPlan, selection: _Selection, *, nearest: bool, scale: float = 255.0
+    ) -> Tensor:
+        """Float32 (n, channels, height, width) of the samples; pixels are divided by ``scale``."""
+        if isinstance(samples, Tensor):
+            samples = samples.to(self.settings.device, non_blocking=True)
+            are_pixels = samples.dtype == torch.uint8
+        else:
+            samples = [sample.to(self.settings.device, non_blocking=True) for sample in samples]
+            are_pixels = samples[0].dtype == torch.uint8
+        if plan.each_time:
+            values = warp(samples, plan.each_time, selection.numbers, nearest=nearest)
+        elif isinstance(samples, Tensor):
+            # Channels stay the fastest axis: this is torch's channels_last format, in which convolutions are faster.
+            values = samples.permute(0, 3, 1, 2).float()
+        else:
+            raise DataError(_different_sizes(samples))
+        return values / scale if are_pixels and scale != 1.0 else values
+
+
+def _different_sizes(samples: Sequence[Tensor]) -> str:
+    height, width = samples[0].shape[:2]
+    other = next((sample for sample in samples if sample.shape != samples[0].shape), samples[0])
+    return (
+        f"images of one batch have different shapes ({width}x{height} and {other.shape[1]}x{other.shape[0]} pixels): "
+        'add {"resize": [width, height]} to the transforms'
+    )
+
+
+def _normalize(values: Tensor, scaling: Sequence[MeanAndDeviation]) -> Tensor:
+    for step in scaling:
+        for name, setting in (("mean", step.mean), ("std", step.std)):
+            if isinstance(setting, tuple) and len(setting) not in {1, values.shape[1]}:
+                raise ConfigurationError(
+                    f"normalize has {len(setting)} numbers in {name}, the images have {values.shape[1]} channels"
+                )
+        mean, deviation = (values.new_tensor(setting).reshape(-1, 1, 1) for setting in (step.mean, step.std))
+        values = (values - mean) / deviation
+    return values
+
+
+def _generator(purpose: int, *key: int) -> torch.Generator:
+    """A generator of its own for each purpose and key (seed, epoch, ...): nothing depends on what was drawn before."""
+    # The purpose comes first: numpy takes keys that differ in zeros at their end for the same.
+    state = np.random.SeedSequence((purpose, *key)).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state))
+
+
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each made in another thread while the one before is in use."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader") as executor:
+        coming = executor.submit(list, islice(items, 1))
+        while item := coming.result():
+            coming = executor.submit(list, islice(items, 1))
+            yield item[0]

@@ -1,0 +1,131 @@
+"""Data parallel training: what several processes must agree on, and nothing of it for one.
+
+Each process computes the gradient of its part of a batch; the sum, weighted by samples, is the gradient of the whole
+batch for losses that are means over samples. Dice and Jaccard, whose sums go over the samples of a process, become the
+mean over processes. BatchNormalization takes the statistics of its own process's samples; its moving averages are
+those of the first process, in checkpoints and in evaluations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, distributed, nn
+
+from rmldnn_torch.data import Share
+from rmldnn_torch.devices import num_cpus
+from rmldnn_torch.launch import Launch, OtherProcessEnded
+
+
+class Processes(Protocol):
+    """How the processes of a run work together."""
+
+    @property
+    def share(self) -> Share:
+        """Which of them this one is."""
+
+    def average_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor, num_samples: int, /) -> Tensor:
+        """Replaces the gradients by those of the whole batch, and gives the loss of the whole batch.
+
+        ``loss`` (a scalar) and the gradients are means over this process's ``num_samples``, which may be none.
+        """
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of ``values`` over all processes."""
+
+    def copy_buffers(self, network: nn.Module) -> None:
+        """Gives all processes the moving averages of the first."""
+
+
+class SingleProcess:
+    """One process has nothing to agree on."""
+
+    share = Share()
+
+    def average_gradients(self, _parameters: Sequence[nn.Parameter], loss: Tensor, _num_samples: int, /) -> Tensor:
+        """The loss as it is; gradients stay as they are."""
+        return loss
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The values as they are."""
+        return values
+
+    def copy_buffers(self, network: nn.Module) -> None:
+        """Nothing to copy."""
+
+
+class ProcessGroup:
+    """Several processes on one machine, connected by gloo."""
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+
+    def average_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor, num_samples: int, /) -> Tensor:
+        """One message for all gradients, the loss and the number of samples."""
+        parts = [p.new_zeros(p.numel()) if p.grad is None else p.grad.reshape(-1) for p in parameters]
+        message = torch.cat([*parts, loss.reshape(1), loss.new_ones(1)]) * num_samples
+        with _talking():
+            distributed.all_reduce(message)
+        averages = message / message[-1]
+        start = 0
+        for parameter in parameters:
+            end = start + parameter.numel()
+            # A gradient must lie in memory as its parameter does (channels_last): fused optimizers go through both.
+            parameter.grad = torch.empty_like(parameter).copy_(averages[start:end].view(parameter.shape))
+            start = end
+        return averages[start]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of ``values`` over all processes."""
+        total = values.clone()
+        with _talking():
+            distributed.all_reduce(total)
+        return total
+
+    def copy_buffers(self, network: nn.Module) -> None:
+        """Gives all processes the moving averages of the first."""
+        with _talking():
+            for buffer in network.buffers():
+                distributed.broadcast(buffer, src=0)
+
+
+@contextlib.contextmanager
+def _talking() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # all that gloo raises when a connection breaks
+        raise OtherProcessEnded(str(error)) from error
+
+
+@contextlib.contextmanager
+def join_processes(launch: Launch) -> Iterator[Processes]:
+    """The processes that ``mpirun`` started, connected for the length of the block.
+
+    They meet at a file in the folder for temporary files, named after the launcher's job, so that
+    jobs beside each other never meet. The cores are divided among them.
+    """
+    if launch.num_processes == 1:
+        yield SingleProcess()
+        return
+    # Whatever OMP_NUM_THREADS asks for (the tutorials' mpirun asks for twice the number of processes): threads beyond
+    # the cores wait for each other in busy loops, and a step takes ten times as long.
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), num_cpus() // launch.num_processes)))
+    # All are on one machine, whose own name need not lead anywhere: containers without a network have none that does.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    name = hashlib.sha256(f"{os.getuid()} {launch.job}".encode()).hexdigest()[:32]
+    meeting_point = Path(tempfile.gettempdir(), f"rmldnn-{name}")
+    distributed.init_process_group(
+        "gloo", init_method=meeting_point.as_uri(), rank=launch.rank, world_size=launch.num_processes
+    )
+    try:
+        yield ProcessGroup(Share(launch.rank, launch.num_processes))
+    finally:
+        distributed.destroy_process_group()
+        meeting_point.unlink(missing_ok=True)  # torch leaves it where a process ends early

@@ -1,0 +1,223 @@
+"""Image folders: which files they hold, which belong together, and their pixels as 8-bit arrays.
+
+Pixels are uint8 arrays of (height, width, channels), channels in the order red, green, blue. Every error is
+a ``DataError`` that names the file or folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from rmldnn_contract.exit_status import DataError
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pbm", ".pgm", ".ppm", ".pnm"}
+)
+# What Pillow calls the pixels of 16-bit grey images, by byte order.
+_SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image below a folder; ``name`` is its path from there, with slashes."""
+
+    path: Path
+    name: str
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return str(PurePosixPath(self.name).with_suffix(""))
+
+
+def list_images(folder: Path) -> tuple[ImageFile, ...]:
+    """The images in a folder and those below it, sorted by name; hidden files and folders are passed over."""
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}: check the paths in the data section")
+    names = (PurePosixPath(path.relative_to(folder).as_posix()) for path in _walk(folder))
+    images = sorted(str(name) for name in names if name.suffix.lower() in SUFFIXES)
+    if not images:
+        kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))
+        raise DataError(f"the folder {folder} holds no images ({kinds})")
+    return tuple(ImageFile(folder / name, name) for name in images)
+
+
+def _walk(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}")
+
+    found = []
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    return found
+
+
+def pair(inputs: Sequence[ImageFile], targets: Sequence[ImageFile]) -> tuple[ImageFile, ...]:
+    """The target of each input, in the order of the inputs.
+
+    They belong together when their names are equal but for the suffix, or when all targets have the same before
+    and behind what tells their inputs apart (``scan_7.png`` and ``scan_7_mask.png``, ``image_7`` and ``label_7``).
+    rmldnn pairs sorted names without looking at them, which gives the same pairs unless an addition changes the order.
+
+    Raises:
+        DataError: an image has no partner; names the first.
+    """
+    inputs_by_stem, targets_by_stem = _by_stem(inputs), _by_stem(targets)
+    if inputs_by_stem.keys() == targets_by_stem.keys():
+        return tuple(targets_by_stem[image.stem] for image in inputs)
+    partners = _partners_by_addition(inputs_by_stem, targets_by_stem)
+    if partners is not None:
+        return tuple(partners[image.stem] for image in inputs)
+    counts = f"there are {len(inputs)} inputs and {len(targets)} targets, which pair by their names"
+    for image in inputs:
+        if image.stem not in targets_by_stem:
+            raise DataError(f"{image.path} has no target: {counts}")
+    alone = next(target for target in targets if target.stem not in inputs_by_stem)
+    raise DataError(f"the target {alone.path} has no input: {counts}")
+
+
+def _by_stem(files: Sequence[ImageFile]) -> dict[str, ImageFile]:
+    by_stem: dict[str, ImageFile] = {}
+    for file in files:
+        if file.stem in by_stem:
+            raise DataError(f"{by_stem[file.stem].path} and {file.path} have the same name: remove one of them")
+        by_stem[file.stem] = file
+    return by_stem
+
+
+def _partners_by_addition(
+    inputs: Mapping[str, ImageFile], targets: Mapping[str, ImageFile]
+) -> dict[str, ImageFile] | None:
+    """The target of each input's stem, where each target is ``before`` + what tells that input apart + ``behind``."""
+    begin = _num_common_characters(inputs)
+    end = _num_common_characters([stem[begin:][::-1] for stem in inputs])
+    cores = {stem: stem[begin : len(stem) - end] for stem in inputs}
+    example = next(iter(targets))
+    num_added = max(map(len, targets)) - max(map(len, cores.values()))
+    for num_before in range(min(num_added, _num_common_characters(targets)) + 1):
+        before, behind = example[:num_before], example[len(example) - num_added + num_before :]
+        names = {stem: f"{before}{core}{behind}" for stem, core in cores.items()}
+        if targets.keys() == set(names.values()):
+            return {stem: targets[name] for stem, name in names.items()}
+    return None
+
+
+def _num_common_characters(texts: Collection[str]) -> int:
+    """How many characters at their beginning all texts share: as many as the first and last in order do."""
+    first, last = min(texts), max(texts)
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+
+
+def read_image(path: Path, *, gray: bool) -> Pixels:
+    """An image as (height, width, 1) where ``gray``, else (height, width, 3).
+
+    Rotated as its EXIF data say; grey values weigh colours as ITU-R 601 does (Pillow's ``convert("L")``);
+    16-bit values are divided by 257; transparent images are laid on black.
+    """
+    return _read(path, lambda image: _gray(image) if gray else _rgb(image))
+
+
+def read_binary_mask(path: Path) -> Pixels:
+    """A mask of one class as (height, width, 1), 1 inside and 0 outside.
+
+    In a mask of at most two grey levels everything that is not 0 is inside (0/255, 0/1 and an all-black
+    one alike); in one of more levels, as lossy formats and smooth edges leave them, the upper half of the range is.
+    """
+
+    def convert(image: Image.Image) -> Pixels:
+        values = np.asarray(image) if image.mode in _SIXTEEN_BIT_MODES else _gray(image)[..., 0]
+        has_two_levels = bool(np.all((values == values.min()) | (values == values.max())))
+        inside = values > 0 if has_two_levels else values > np.iinfo(values.dtype).max // 2
+        return inside.astype(np.uint8)[..., np.newaxis]
+
+    return _read(path, convert)
+
+
+def read_class_mask(path: Path, num_classes: int, ignore_index: int | None = None) -> Pixels:
+    """A mask of class numbers, (height, width, 1), from 0 to ``num_classes`` - 1, or ``ignore_index``.
+
+    The number is the grey value, in palette images the palette's index. With two classes a mask of two
+    levels (0/255) is read as ``read_binary_mask`` does. Any other value is an error.
+    """
+
+    def convert(image: Image.Image) -> Pixels:
+        values = _class_numbers(image)
+        allowed = np.append(np.arange(num_classes), [] if ignore_index is None else ignore_index)
+        strange = np.setdiff1d(values, allowed)
+        if strange.size and num_classes == 2 and np.unique(values).size <= 2:
+            return (values > 0).astype(np.uint8)[..., np.newaxis]
+        if strange.size:
+            raise DataError(f"value {strange[0]} in the mask {path}: the network has classes 0 to {num_classes - 1}")
+        return values.astype(np.uint8)[..., np.newaxis]
+
+    return _read(path, convert)
+
+
+def _class_numbers(image: Image.Image) -> NDArray[np.integer]:
+    if image.mode in {"L", "P", *_SIXTEEN_BIT_MODES}:
+        return np.asarray(image)
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8)
+    colors = _rgb(image)
+    if (colors != colors[..., :1]).any():
+        raise DataError("a mask in colours: write the class numbers as grey values or palette indices")
+    return colors[..., 0]
+
+
+def _gray(image: Image.Image) -> Pixels:
+    if image.mode in _SIXTEEN_BIT_MODES or image.mode == "I":
+        return _eight_bits(image)
+    return np.asarray(_on_black(image).convert("L"))[..., np.newaxis]
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    if image.mode in _SIXTEEN_BIT_MODES or image.mode == "I":
+        return np.repeat(_eight_bits(image), 3, axis=2)
+    return np.asarray(_on_black(image).convert("RGB"))
+
+
+def _eight_bits(image: Image.Image) -> Pixels:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise DataError("values beyond 16 bits: convert it to 8 or 16 bits")
+    return np.asarray((values + 128) // 257, dtype=np.uint8)[..., np.newaxis]
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise DataError("floating-point pixels: convert it to 8 or 16 bits")
+    if not image.has_transparency_data:
+        return image
+    colored = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", colored.size, (0, 0, 0, 255)), colored)
+
+
+def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
+    try:
+        with Image.open(path) as image:
+            return convert(ImageOps.exif_transpose(image))
+    except MemoryError:
+        raise
+    except DataError as error:
+        message = str(error)
+        raise DataError(message if str(path) in message else f"the image {path} has {message}") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is no image that can be read: replace or remove it") from error
+    except Exception as error:  # broken files make Pillow's decoders raise nearly anything
+        raise DataError(f"cannot read the image {path}: {_one_line(error)}; replace or remove it") from error
+
+
+def _one_line(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(reason.split()) or type(error).__name__

@@ -1,0 +1,187 @@
+"""One run of the engine: from the document to ``All done``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rmldnn_contract.config import NeuralNetwork
+from rmldnn_contract.exit_status import CheckpointError, ConfigurationError
+from rmldnn_contract.training_log import Finished
+from rmldnn_torch import __version__
+from rmldnn_torch.data import DataSettings
+from rmldnn_torch.datasets import check_data_is_supported, open_test_data, open_training_data
+from rmldnn_torch.devices import describe_device, select_device
+from rmldnn_torch.distributed import Processes, join_processes
+from rmldnn_torch.evaluation import Evaluator
+from rmldnn_torch.keras_graph import count_operations, read_network
+from rmldnn_torch.launch import Launch
+from rmldnn_torch.log import Histories, Log, Reporter
+from rmldnn_torch.losses import build_loss
+from rmldnn_torch.network import Network, count_parameters
+from rmldnn_torch.optimizers import Optimization, build_optimization
+from rmldnn_torch.predictions import prediction_path
+from rmldnn_torch.shapes import ShapeCheck
+from rmldnn_torch.task import Task
+from rmldnn_torch.trainer import Trainer
+from rmldnn_torch.weights import LoadReport, load_checkpoint
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line adds to the document."""
+
+    seed: int = 0
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What all parts of a run need."""
+
+    document: NeuralNetwork
+    options: Options
+    processes: Processes
+    device: torch.device
+    log: Log
+
+
+def run(document: NeuralNetwork, options: Options, launch: Launch, log: Log) -> None:
+    """Trains, evaluates or infers, as the document says, and prints the log.
+
+    Raises:
+        EngineError: something that a person can mend; the subclass says what.
+    """
+    _check_is_supported(document)
+    make_repeatable(options)
+    log.line(f"rmldnn-torch {__version__}: an open engine for rmldnn configurations, independent of RocketML")
+    with join_processes(launch) as processes:
+        _execute(_Context(document, options, processes, select_device(launch.rank), log))
+    log.line(Finished().format())
+
+
+def make_repeatable(options: Options) -> None:
+    """Seeds torch, and keeps cuDNN to algorithms that give the same numbers each time.
+
+    With ``deterministic`` torch also refuses, with an error, every other operation that could differ from run to run.
+    """
+    torch.manual_seed(options.seed)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    if options.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be repeatable
+        torch.use_deterministic_algorithms(True)
+        # It costs time, and nothing reads such memory.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _check_is_supported(document: NeuralNetwork) -> None:
+    check_data_is_supported(document.data)
+    if document.debug:
+        raise ConfigurationError("debug: this engine does not write graph descriptions yet; set it to false")
+
+
+def _execute(context: _Context) -> None:
+    document, log, processes = context.document, context.log, context.processes
+    _tell_devices(context)
+    network = _build_network(context)
+    optimization = _build_optimization(context, network)
+    task = _build_task(context, network)
+    settings = DataSettings(
+        num_classes=network.output_channels,
+        ignore_index=task.ignore_index,
+        device=context.device,
+        seed=context.options.seed,
+        share=processes.share,
+    )
+    training = open_training_data(document.data, settings, log)
+    test = open_test_data(document.data, settings, log)
+    if context.device.type == "cuda":
+        log.line("*** CUDA available! Will train on GPU ***")
+    # Each process has its own dropout; the first one draws what a single one would.
+    torch.manual_seed(context.options.seed + processes.share.rank)
+    outfile = document.outfile if processes.share.rank == 0 else None
+    with Histories(outfile, trains=training is not None, evaluates=test is not None) as histories:
+        reporter = Reporter(log, histories)
+        evaluator = None if test is None else Evaluator(task, test, processes, reporter, _prediction_path(context))
+        if training is not None and optimization is not None:
+            trainer = Trainer(task, training, optimization, evaluator, processes, reporter, document.checkpoints)
+            trainer.train(document.num_epochs)
+        elif evaluator is not None:
+            evaluator.evaluate(epoch=1, num_epochs=1)
+
+
+def _tell_devices(context: _Context) -> None:
+    num_processes = context.processes.share.num_processes
+    context.log.block("Device(s)", {"Process 1": describe_device(context.device)})
+    if num_processes > 1:
+        context.log.block("Gradient reducer", {"Type": "gloo", "Num of processes": num_processes})
+
+
+def _build_network(context: _Context) -> Network:
+    layers: str | list[object] = (
+        context.document.layers if isinstance(context.document.layers, str) else [*context.document.layers]
+    )
+    graph = read_network(layers)
+    network = Network(graph)
+    counts = count_parameters(network)
+    context.log.block(
+        "Neural Network",
+        {
+            "Model name": graph.name,
+            "Total parameters": counts.total,
+            "Trainable parameters": counts.trainable,
+            "Num of operations": count_operations(graph),
+        },
+    )
+    path = context.document.checkpoints.load
+    if path is not None:
+        report = load_checkpoint(Path(path), network)
+        _tell_loading(path, report, context.log)
+        if report.missing and context.document.data.input_path is None:
+            raise CheckpointError(
+                f"{path} lacks {len(report.missing)} weights of the network, {report.missing[0]} among them: without "
+                "training they would stay random; load the checkpoint of this network"
+            )
+    for parameter in network.parameters():
+        if parameter.ndim == 4:  # kernels of images in the order of axes in which convolutions are faster
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network.to(context.device)
+
+
+def _tell_loading(path: str, report: LoadReport, log: Log) -> None:
+    log.line(f"Loading model checkpoint from {'HDF5 file' if report.kind == 'h5' else 'file'}: {path}")
+    for name, name_in_file in report.skipped:
+        log.line(f"   Skipping parameter {name} ({name_in_file}): not found in model")
+    for weight in report.mismatched:
+        log.line(
+            f"   Skipping parameter {weight.name} ({weight.file_name}): "
+            f"shape {weight.file_shape} in file, {weight.model_shape} in model"
+        )
+
+
+def _build_optimization(context: _Context, network: Network) -> Optimization | None:
+    document = context.document.optimizer
+    if document is None:
+        return None
+    context.log.block("Optimizer", document.model_dump(exclude={"lr_scheduler"}))
+    scheduler = document.lr_scheduler
+    context.log.block("Learning rate scheduler", {"type": "none"} if scheduler is None else scheduler.model_dump())
+    return build_optimization(document, network.parameters())
+
+
+def _build_task(context: _Context, network: Network) -> Task:
+    document, check_shapes = context.document.loss, ShapeCheck(network, context.log)
+    if document is None:
+        return Task(network, None, None, check_shapes)
+    context.log.block("Loss", document.model_dump(exclude_none=True))
+    loss = build_loss(document, network.output_activation, network.output_channels)
+    return Task(network, loss, document.ignore_index, check_shapes)
+
+
+def _prediction_path(context: _Context) -> Path | None:
+    folder = context.document.data.test_output_path
+    return None if folder is None else prediction_path(folder, context.processes.share.rank)
