@@ -71,6 +71,8 @@ class Search:
         for _ in range(self.options.num_trials):
             result = self._run_trial(study, runner)
             self._stop_if_hopeless(result)
+        if self.best is None:
+            raise self._all_failed(self.results[-1])
 
     def _run_trial(self, study: optuna.Study, runner: TrialRunner) -> TrialResult:
         trial = study.ask()
@@ -121,10 +123,13 @@ class Search:
         if result.every_trial_would_fail and result.exit_status is not None:
             raise EngineFailedError(f"trial {result.number} failed: {result.reason}", int(result.exit_status))
         if self.best is None and len(self.results) >= MAX_FAILURES_AT_START:
-            raise AllTrialsFailedError(
-                f"all {len(self.results)} trials have failed, the last one because {result.reason}; "
-                f"their logs are in {self.workspace.trials}"
-            )
+            raise self._all_failed(result)
+
+    def _all_failed(self, last: TrialResult) -> AllTrialsFailedError:
+        return AllTrialsFailedError(
+            f"all {len(self.results)} trials have failed, the last one because {last.reason}; "
+            f"their logs are in {self.workspace.trials}"
+        )
 
 
 def create_study(workspace: Workspace, seed: int | None) -> optuna.Study:

@@ -32,6 +32,9 @@ from rml_search.runtime.base import (
 #: Every container of ours carries this label, so that what a killed driver left behind can be told apart.
 LABEL = "org.rml-optimization"
 
+#: With this exit code an init process says that the command is not there.
+_NOT_FOUND = 127
+
 
 class DockerRuntime:
     """Runs ``rmldnn`` in containers of one image, as the person who started the search."""
@@ -71,7 +74,7 @@ class DockerRuntime:
                 container.start()
             except DockerException as error:
                 raise _start_error(error, self._image) from None
-            yield ContainerEngine(container)
+            yield ContainerEngine(container, self._image)
         finally:
             # Also what a failed start has left in the state "created".
             with contextlib.suppress(DockerException):
@@ -114,8 +117,9 @@ class DockerRuntime:
 class ContainerEngine:
     """A running container."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Container, image: str) -> None:
         self._container = container
+        self._image = image
 
     def lines(self) -> Iterator[str]:
         """What it prints, line by line."""
@@ -127,12 +131,18 @@ class ContainerEngine:
             self._container.stop(timeout=STOP_SECONDS)
 
     def wait(self) -> EngineExit:
-        """Waits for its end."""
+        """Waits for its end.
+
+        Raises:
+            RuntimeUnavailableError: there was no ``rmldnn`` to start.
+        """
         try:
             code = int(self._container.wait()["StatusCode"])
             self._container.reload()
         except (DockerException, RequestException) as error:
             return EngineExit(-1, f"the container is gone: {_reason(error)}")
+        if code == _NOT_FOUND:
+            raise _no_command(self._image)
         state = self._container.attrs["State"]
         if state.get("OOMKilled"):
             return EngineExit(code, "the container was killed: it ran out of memory")
@@ -178,8 +188,12 @@ def _start_error(error: Exception, image: str) -> SearchError:
             "Docker cannot give a container the GPU: install the NVIDIA Container Toolkit, or use --no-gpu"
         )
     if "executable file not found" in text:
-        return RuntimeUnavailableError(f"the image {image} has no command rmldnn: it is no image of rmldnn or of ours")
+        return _no_command(image)
     return RuntimeUnavailableError(f"cannot start a container of {image}: {_reason(error)}")
+
+
+def _no_command(image: str) -> RuntimeUnavailableError:
+    return RuntimeUnavailableError(f"the image {image} has no command rmldnn: it is no image of rmldnn or of ours")
 
 
 def _reason(error: Exception) -> str:

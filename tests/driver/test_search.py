@@ -103,6 +103,12 @@ def test_three_failures_at_the_start_end_the_search(workspace, make_options, scr
     assert len(json.loads(workspace.list_acc.read_text())) == 3
 
 
+def test_a_search_without_any_success_ends_with_an_error(workspace, make_options, scripted, script):
+    running = search(workspace, make_options(num_trials=2), scripted(*[script(code=1)] * 2))
+    with pytest.raises(AllTrialsFailedError, match="all 2 trials have failed"):
+        running.run()
+
+
 def test_a_failure_that_every_trial_would_share_ends_the_search_at_once(workspace, make_options, scripted, script):
     runtime = scripted(script(code=66, words=["Error: no layer class Konv2D"]))
     with pytest.raises(EngineFailedError, match="no layer class Konv2D") as caught:
