@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
-from rml_search import __version__
-from rml_search.errors import OptionError, SearchError, StoppedError
+from rml_search.errors import OptionError, SearchError
+from rml_search.interruption import stoppable
 from rml_search.options import (
     DEFAULT_DOCKER_IMAGE,
     LOSS_NAMES,
@@ -26,14 +23,12 @@ from rml_search.options import (
     parse_names,
 )
 from rml_search.paths import Workspace
+from rmldnn_contract import __version__
 
 if TYPE_CHECKING:
     from rml_search.runtime.choice import ChosenRuntime
 
 Value = TypeVar("Value")
-
-INTERRUPTED = 130
-TERMINATED = 143
 
 app = typer.Typer(
     help="Searches the optimizer, loss and learning rate that segment images best with rmldnn.",
@@ -41,10 +36,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-
-
-class _Terminated(KeyboardInterrupt):
-    """The program was asked to end (SIGTERM)."""
 
 
 # --- options that several commands share -------------------------------------------------------------
@@ -204,7 +195,7 @@ def run_search(options: SearchOptions, workspace: Workspace, choice: RuntimeChoi
 
     running = Search(options, workspace, chosen.runtime, PlainObserver(options, typer.echo))
     try:
-        with _stoppable():
+        with stoppable():
             running.run()
     finally:
         typer.echo(best_table([result.to_record() for result in running.results]))
@@ -261,7 +252,7 @@ def run_infer(
     if aside is not None:
         typer.echo(f"Earlier predictions were moved to {aside}")
     typer.echo(f"Running {document} with {chosen.runtime.describe()}, because {chosen.reason}; {device}")
-    with _stoppable():
+    with stoppable():
         result = run_inference(document, workspace, chosen.runtime, num_procs=num_procs)
     typer.echo(inference_table(result))
     if gallery is not None:
@@ -353,28 +344,6 @@ def _prepare_runtime(
     if use_gpu:
         return chosen, ", ".join(gpus)
     return chosen, "CPU (--no-gpu)" if gpu is False else "CPU, because nvidia-smi finds no GPU here"
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Lets SIGTERM unwind the program as Ctrl-C does, so that containers and processes are stopped.
-
-    Raises:
-        StoppedError: one of the two has come.
-    """
-
-    def terminate(*_: object) -> NoReturn:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except _Terminated:
-        raise StoppedError("terminated", TERMINATED) from None
-    except KeyboardInterrupt:
-        raise StoppedError("interrupted", INTERRUPTED) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _show_version() -> NoReturn:

@@ -1,3 +1,1 @@
 """What one trial of a search needs: options, runtimes, files, results, data sets and pictures."""
-
-__version__ = "0.1.0"

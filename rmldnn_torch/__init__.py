@@ -4,4 +4,4 @@ It reads the JSON document that RocketML's rmldnn reads, trains, evaluates and i
 same log. It knows nothing of searches, trials or containers.
 """
 
-__version__ = "0.1.0"
+from rmldnn_contract import __version__ as __version__

@@ -102,10 +102,6 @@ def test_help_and_version(capsys: Capture) -> None:
     assert output.endswith(f"rmldnn-torch {__version__}\n")
 
 
-def test_the_version_is_that_of_the_project() -> None:
-    assert f'version = "{__version__}"' in (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
-
-
 def test_errors_of_the_configuration_do_not_wait_for_torch(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text('{"neural_network": {}}')
     program = (
