@@ -22,7 +22,7 @@ from rml_search.options import (
     check_transfer_learning_file,
     parse_names,
 )
-from rml_search.paths import Workspace
+from rml_search.paths import Workspace, shown
 from rmldnn_contract import __version__
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def run_search(options: SearchOptions, workspace: Workspace, choice: RuntimeChoi
     chosen, device = _prepare_runtime(choice, workspace, gpu, options.num_procs)
     aside = move_aside(workspace, datetime.now())
     if aside is not None:
-        typer.echo(f"The results of an earlier search were moved to {aside}")
+        typer.echo(f"The results of an earlier search were moved to {shown(aside)}")
     typer.echo(settings_table(options, summary, chosen.runtime.describe(), chosen.reason, device))
 
     from rml_optuna import Search
@@ -200,7 +200,9 @@ def run_search(options: SearchOptions, workspace: Workspace, choice: RuntimeChoi
     finally:
         typer.echo(best_table([result.to_record() for result in running.results]))
         if running.best is not None:
-            typer.echo(f"The best model is in {workspace.best_model}, the history in {workspace.list_acc}")
+            typer.echo(
+                f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}"
+            )
 
 
 # --- the other commands ------------------------------------------------------------------------------
@@ -250,8 +252,10 @@ def run_infer(
     chosen, device = _prepare_runtime(choice, workspace, gpu, num_procs)
     aside = move_predictions_aside(workspace, document, datetime.now())
     if aside is not None:
-        typer.echo(f"Earlier predictions were moved to {aside}")
-    typer.echo(f"Running {document} with {chosen.runtime.describe()}, because {chosen.reason}; {device}")
+        typer.echo(f"Earlier predictions were moved to {shown(aside)}")
+    typer.echo(f"Running {shown(document)}")
+    typer.echo(f"Runtime: {chosen.runtime.describe()}, because {chosen.reason}")
+    typer.echo(f"Device: {device}")
     with stoppable():
         result = run_inference(document, workspace, chosen.runtime, num_procs=num_procs)
     typer.echo(inference_table(result))

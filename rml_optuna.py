@@ -16,7 +16,7 @@ from rml_search.errors import AllTrialsFailedError, EngineFailedError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.observer import SearchObserver
 from rml_search.options import SearchOptions
-from rml_search.paths import Workspace
+from rml_search.paths import Workspace, shown
 from rml_search.results import (
     TrialResult,
     TrialState,
@@ -128,7 +128,7 @@ class Search:
     def _all_failed(self, last: TrialResult) -> AllTrialsFailedError:
         return AllTrialsFailedError(
             f"all {len(self.results)} trials have failed, the last one because {last.reason}; "
-            f"their logs are in {self.workspace.trials}"
+            f"their logs are in {shown(self.workspace.trials)}"
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rml_search.errors import CheckpointFileError, EngineFailedError, OptionError
 from rml_search.mounts import Mount, for_container
-from rml_search.paths import Workspace, write_atomically
+from rml_search.paths import Workspace, shown, write_atomically
 from rml_search.runtime.base import EngineExit, EngineRun, Runtime
 from rmldnn_contract.config import Configuration, read_configuration
 from rmldnn_contract.training_log import EpochReader, EpochRecord, Failure, parse_line, without_stamp
@@ -38,7 +38,9 @@ def choose_inference_config(workspace: Workspace, named: Path | None) -> Path:
             return candidate
     if named is not None:
         raise CheckpointFileError(f"there is no configuration {named}")
-    raise CheckpointFileError(f"there is no {workspace.best_config}: run a search first, or name a file with --config")
+    raise CheckpointFileError(
+        f"there is no {shown(workspace.best_config)}: run a search first, or name a file with --config"
+    )
 
 
 def run_inference(config: Path, workspace: Workspace, runtime: Runtime, *, num_procs: int = 1) -> InferenceResult:

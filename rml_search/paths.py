@@ -140,6 +140,12 @@ class Workspace:
         return self.inside(path) or self.absolute(path).as_posix()
 
 
+def shown(path: Path) -> str:
+    """A path as a person would type it: relative to the current folder where it lies below that."""
+    whole = path.absolute()
+    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(path)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Writes ``text`` beside ``path`` and renames it, so that a reader sees the old or the new file, whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

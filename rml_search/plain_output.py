@@ -11,6 +11,7 @@ from rml_search.doctor import Finding
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.inference import InferenceResult
 from rml_search.options import SearchOptions
+from rml_search.paths import shown
 from rml_search.prepare import PrepareSummary
 from rml_search.results import TrialRecord, TrialResult, TrialState, best_epoch, best_record
 from rmldnn_contract.training_log import EpochRecord
@@ -77,7 +78,7 @@ def inference_table(result: InferenceResult) -> str:
         ("Loss", "no targets" if result.loss is None else f"{result.loss:.4f}"),
         ("Accuracy (Dice)", "no targets" if result.accuracy is None else f"{result.accuracy:.3f}"),
     ]
-    rows += [("Predictions", str(path)) for path in result.predictions]
+    rows += [("Predictions", shown(path)) for path in result.predictions]
     return grid(rows, ("Inference", "Value"))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from rml_search.errors import NoResultsError
 from rml_search.hyperparameters import Hyperparameters
-from rml_search.paths import TrialPaths, Workspace, write_atomically
+from rml_search.paths import TrialPaths, Workspace, shown, write_atomically
 from rmldnn_contract.config import Configuration
 from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_contract.training_log import EpochRecord
@@ -124,9 +124,9 @@ def read_list_acc(workspace: Workspace) -> list[TrialRecord]:
         entries = json.loads(workspace.list_acc.read_text(encoding="utf-8"))
         return [_record(number, entry) for number, entry in enumerate(entries)]
     except FileNotFoundError:
-        raise NoResultsError(f"there is no {workspace.list_acc}: run a search in this folder first") from None
+        raise NoResultsError(f"there is no {shown(workspace.list_acc)}: run a search in this folder first") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise NoResultsError(f"{workspace.list_acc} is no list of trials: {error}") from None
+        raise NoResultsError(f"{shown(workspace.list_acc)} is no list of trials: {error}") from None
 
 
 def _record(number: int, entry: dict[str, Any]) -> TrialRecord:
