@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 import typer
 
 from rml_search.errors import OptionError, SearchError
-from rml_search.interruption import stoppable
+from rml_search.interruption import Interrupted, interruptible
 from rml_search.options import (
     DEFAULT_DOCKER_IMAGE,
     LOSS_NAMES,
@@ -19,6 +21,7 @@ from rml_search.options import (
     RuntimeChoice,
     RuntimeName,
     SearchOptions,
+    check_num_procs,
     check_transfer_learning_file,
     parse_names,
 )
@@ -26,9 +29,12 @@ from rml_search.paths import Workspace, shown
 from rmldnn_contract import __version__
 
 if TYPE_CHECKING:
+    from rml_search.runtime.base import Runtime
     from rml_search.runtime.choice import ChosenRuntime
 
 Value = TypeVar("Value")
+
+_BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE has ended
 
 app = typer.Typer(
     help="Searches the optimizer, loss and learning rate that segment images best with rmldnn.",
@@ -177,32 +183,34 @@ def run_search(options: SearchOptions, workspace: Workspace, choice: RuntimeChoi
             finished by then is kept.
     """
     from rml_search.dataset import check_data_set
+    from rml_search.lock import only_search_in
     from rml_search.network_file import check_network_file
-    from rml_search.plain_output import PlainObserver, best_table, settings_table
-    from rml_search.results import move_aside
+    from rml_search.plain_output import settings_table
 
-    check_network_file(options.layers)
+    network = check_network_file(options.layers)
+    options = replace(options, grayscale=network.input_channels == 1)
     if options.transfer_learning is not None:
         check_transfer_learning_file(options.transfer_learning)
     summary = check_data_set(options.data)
     chosen, device = _prepare_runtime(choice, workspace, gpu, options.num_procs)
-    aside = move_aside(workspace, datetime.now())
-    if aside is not None:
-        typer.echo(f"The results of an earlier search were moved to {shown(aside)}")
-    typer.echo(settings_table(options, summary, chosen.runtime.describe(), chosen.reason, device))
+    with only_search_in(workspace):
+        chosen.runtime.remove_leftovers()
+        typer.echo(settings_table(options, summary, chosen.runtime.describe(), chosen.reason, device))
+        _search(options, workspace, chosen.runtime)
 
+
+def _search(options: SearchOptions, workspace: Workspace, runtime: Runtime) -> None:
     from rml_optuna import Search
+    from rml_search.plain_output import PlainObserver, best_table
+    from rml_search.results import earlier_results_aside
 
-    running = Search(options, workspace, chosen.runtime, PlainObserver(options, typer.echo))
+    running = Search(options, workspace, runtime, PlainObserver(options, typer.echo))
     try:
-        with stoppable():
+        with earlier_results_aside(workspace, typer.echo):
             running.run()
     finally:
         typer.echo(best_table([result.to_record() for result in running.results]))
-        if running.best is not None:
-            typer.echo(
-                f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}"
-            )
+    typer.echo(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
 
 
 # --- the other commands ------------------------------------------------------------------------------
@@ -247,8 +255,7 @@ def run_infer(
     from rml_search.plain_output import inference_table
 
     document = choose_inference_config(workspace, config)
-    if num_procs < 1:
-        raise OptionError(f"--num-procs must be at least 1, not {num_procs}")
+    check_num_procs(num_procs)
     chosen, device = _prepare_runtime(choice, workspace, gpu, num_procs)
     aside = move_predictions_aside(workspace, document, datetime.now())
     if aside is not None:
@@ -256,8 +263,7 @@ def run_infer(
     typer.echo(f"Running {shown(document)}")
     typer.echo(f"Runtime: {chosen.runtime.describe()}, because {chosen.reason}")
     typer.echo(f"Device: {device}")
-    with stoppable():
-        result = run_inference(document, workspace, chosen.runtime, num_procs=num_procs)
+    result = run_inference(document, workspace, chosen.runtime, num_procs=num_procs)
     typer.echo(inference_table(result))
     if gallery is not None:
         from rml_search.gallery import draw_gallery_of_inference
@@ -359,26 +365,31 @@ def main() -> None:
     """Runs the command line: errors that a person can mend become one line and an exit code."""
     from rmldnn_contract.exit_status import EngineError
 
+    name = Path(sys.argv[0]).name
     try:
-        app(prog_name="rml-optimization" if Path(sys.argv[0]).name == "rml-optimization" else None)
+        with interruptible():
+            sys.exit(app(standalone_mode=False, prog_name=name if name == "rml-optimization" else None))
     except SearchError as error:
         _fail(str(error), error.exit_code)
     except EngineError as error:
         _fail(str(error), int(error.exit_status))
+    except Interrupted as error:
+        _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        _fail(f"{error.format_message()} (see --help)", error.exit_code)
+    except BrokenPipeError:
+        # Nobody reads what is printed; Python would complain once more when it flushes it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)
     except Exception as error:  # noqa: BLE001 - told in one line, with the traceback in a file
-        _fail_unexpectedly(error)
+        from rml_search.crash import explain_unexpected
+
+        _fail(*explain_unexpected(error))
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    typer.echo(f"Error: {message}", err=True)
+    typer.echo(f"Error: {' '.join(message.split())}", err=True)
     sys.exit(exit_code)
-
-
-def _fail_unexpectedly(error: Exception) -> NoReturn:
-    from rml_search.crash import explain_unexpected
-
-    message, exit_code = explain_unexpected(error, Workspace(Path.cwd()))
-    _fail(message, exit_code)
 
 
 if __name__ == "__main__":

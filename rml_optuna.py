@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import optuna
 from optuna.trial import TrialState as OptunaState
+from sqlalchemy import URL
 
 from rml_search.errors import AllTrialsFailedError, EngineFailedError
 from rml_search.hyperparameters import Hyperparameters
@@ -63,7 +64,7 @@ class Search:
         Raises:
             AllTrialsFailedError: nothing has worked, several times in a row.
             EngineFailedError: a trial failed for a reason that every other one shares.
-            KeyboardInterrupt: the person has interrupted the search; what was finished is kept.
+            Interrupted: the person or the system wants the search to end; what had finished is kept.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = create_study(self.workspace, self.options.seed)
@@ -90,7 +91,7 @@ class Search:
         try:
             result = runner.run(trial.number, hyperparameters, on_epoch)
         except BaseException as error:
-            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+            reason = str(error) if isinstance(error, Exception) else "interrupted"
             seconds = time.monotonic() - started
             self._finish(
                 study,
@@ -135,11 +136,16 @@ class Search:
 def create_study(workspace: Workspace, seed: int | None) -> optuna.Study:
     """A new study in ``study.db``, which maximises."""
     return optuna.create_study(
-        storage=f"sqlite:///{workspace.study_database}",
+        storage=storage_url(workspace),
         study_name=STUDY_NAME,
         sampler=optuna.samplers.TPESampler(seed=seed),
         direction="maximize",
     )
+
+
+def storage_url(workspace: Workspace) -> str:
+    """The address of ``study.db``, whatever characters its path has."""
+    return URL.create("sqlite", database=str(workspace.study_database)).render_as_string()
 
 
 def suggest(trial: optuna.Trial, options: SearchOptions) -> Hyperparameters:

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import errno
+import tempfile
 import traceback
+from pathlib import Path
 
 from rml_search.errors import WriteError
-from rml_search.paths import Workspace
 
 UNEXPECTED = 70
 
-_CANNOT_WRITE = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the disk is read-only",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "permission denied",
-}
 
-
-def explain_unexpected(error: Exception, workspace: Workspace) -> tuple[str, int]:
-    """One line and an exit code; the traceback goes to a file unless the disk is to blame."""
-    reason = _why_not_written(error)
-    if reason is not None:
-        return f"{reason}; what had finished is kept", WriteError.exit_code
+def explain_unexpected(error: Exception) -> tuple[str, int]:
+    """One line and an exit code; the traceback goes to a file, unless the system has refused a file to us."""
+    refusal = _refusal(error)
+    if refusal is not None:
+        return f"{refusal}; what had finished is kept", WriteError.exit_code
     text = "".join(traceback.format_exception(error))
-    try:
-        workspace.crash_log.write_text(text, encoding="utf-8")
-        where = f"; its traceback is in {workspace.crash_log}"
-    except OSError:
-        where = f"\n{text}"
-    return f"unexpected {type(error).__name__}: {error}{where}", UNEXPECTED
+    return f"unexpected {type(error).__name__}: {error}; its traceback is in {_keep(text)}", UNEXPECTED
 
 
-def _why_not_written(error: BaseException | None) -> str | None:
-    """Follows the chain of causes down to a refusal of the disk: SQLAlchemy and Optuna wrap theirs."""
+def _refusal(error: BaseException | None) -> str | None:
+    """Follows the chain of causes down to what the system said: SQLAlchemy and Optuna wrap their errors."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
-            name = f" ({error.filename})" if error.filename else ""
-            return f"cannot write: {_CANNOT_WRITE[error.errno]}{name}"
+        if isinstance(error, OSError) and error.strerror:
+            return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
         if "database or disk is full" in str(error):
-            return "cannot write study.db: the disk is full"
+            return "No space left on device: study.db"
         error = error.__cause__ or error.__context__
     return None
+
+
+def _keep(text: str) -> Path:
+    """Writes the traceback into the current folder, or where temporary files go."""
+    path = Path("rml_optimization_error.log")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError:
+        with tempfile.NamedTemporaryFile("w", prefix="rml_optimization_", suffix=".log", delete=False) as file:
+            file.write(text)
+        return Path(file.name)
+    return path

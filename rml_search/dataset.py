@@ -100,6 +100,7 @@ def list_images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataSetError(f"{folder} is not a folder: create it and put the images there")
     try:
+        next(folder.iterdir(), None)  # rglob passes over folders that it may not read, without a word
         paths = sorted(path for path in folder.rglob("*") if is_visible(path.relative_to(folder)) and path.is_file())
     except OSError as error:
         raise DataSetError(f"{folder} cannot be read: {error.strerror}") from error

@@ -42,7 +42,7 @@ def write_demo_files(root: Path) -> None:
     """
     root.mkdir(parents=True, exist_ok=True)
     options = demo_options(root)
-    if not options.data.exists():
+    if not options.data.exists() or not any(options.data.iterdir()):
         write_synthetic_data(options.data, num_train=NUM_TRAIN, num_test=NUM_TEST, size=IMAGE_SIZE, seed=SEED)
     # The engine's own builder writes the network; the driver imports nothing of the engine.
     size = str(IMAGE_SIZE)

@@ -105,5 +105,5 @@ def _describe_data(data: Path) -> str:
 
 
 def _describe_network(layers: Path) -> str:
-    check_network_file(layers)
-    return str(layers)
+    channels = check_network_file(layers).input_channels
+    return f"{layers}" if channels is None else f"{layers}: images of {channels} channel{'s' if channels > 1 else ''}"

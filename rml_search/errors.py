@@ -57,12 +57,10 @@ class NoResultsError(SearchError):
     exit_code = 4
 
 
-class StoppedError(SearchError):
-    """The person, or the system, has stopped the program; what had finished is kept."""
+class WorkspaceInUseError(SearchError):
+    """Another search runs in the same working directory."""
 
-    def __init__(self, how: str, exit_code: int) -> None:
-        super().__init__(f"{how}; what had finished is kept")
-        self.exit_code = exit_code
+    exit_code = 5
 
 
 class EngineFailedError(SearchError):

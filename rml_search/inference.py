@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from rml_search.errors import CheckpointFileError, EngineFailedError, OptionError
+from rml_search.errors import CheckpointFileError, EngineFailedError, OptionError, WriteError
 from rml_search.mounts import Mount, for_container
 from rml_search.paths import Workspace, shown, write_atomically
 from rml_search.runtime.base import EngineExit, EngineRun, Runtime
 from rmldnn_contract.config import Configuration, read_configuration
 from rmldnn_contract.training_log import EpochReader, EpochRecord, Failure, parse_line, without_stamp
+
+# Beside the predictions: what they were made with, and what the engine said.
+_CONFIG = "config.json"
+_LOG = "rmldnn.log"
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def run_inference(config: Path, workspace: Workspace, runtime: Runtime, *, num_p
     reader = EpochReader()
     records: list[EpochRecord] = []
     words = ""
-    with (folder / "rmldnn.log").open("w", encoding="utf-8", buffering=1) as log, runtime.start(run) as engine:
+    with (folder / _LOG).open("w", encoding="utf-8", buffering=1) as log, runtime.start(run) as engine:
         for line in engine.lines():
             log.write(line + "\n")
             said = parse_line(line)
@@ -77,13 +81,16 @@ def run_inference(config: Path, workspace: Workspace, runtime: Runtime, *, num_p
 
 
 def move_predictions_aside(workspace: Workspace, config: Path, when: datetime) -> Path | None:
-    """Moves earlier predictions into a dated folder; None where there are none."""
+    """Moves earlier predictions into a dated folder, and nothing else that lies beside them; None without any."""
     folder = _predictions_folder(read_configuration(config), workspace)
-    if not any(folder.glob("output_*.h5")):
+    predictions = sorted(folder.glob("output_*.h5"))
+    if not predictions:
         return None
-    aside = workspace.earlier(when)
+    aside = workspace.earlier(when) / folder.name
     aside.mkdir(parents=True)
-    folder.rename(aside / folder.name)
+    for path in [*predictions, folder / _CONFIG, folder / _LOG]:
+        if path.exists():
+            path.rename(aside / path.name)
     return aside
 
 
@@ -92,6 +99,8 @@ def _inference_only(configuration: Configuration, config: Path) -> Configuration
     data = document["neural_network"]["data"]
     if "input_path" in data:
         raise OptionError(f"{config} trains (data.input_path): infer takes a configuration without training input")
+    if not document["neural_network"].get("checkpoints", {}).get("load"):
+        raise OptionError(f"{config} loads no checkpoint (checkpoints.load): the network would be random")
     data.setdefault("test_output_path", "./predictions/")
     return Configuration.model_validate(document)
 
@@ -106,9 +115,11 @@ def _prepare(
     mounts: tuple[Mount, ...] = ()
     if runtime.in_container:
         configuration, mounts = for_container(configuration, workspace)
-    folder.mkdir(parents=True, exist_ok=True)
-    # Beside the predictions: what they were made with, as the engine has read it.
-    written = folder / "config.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot write predictions to {folder}: {error.strerror}") from None
+    written = folder / _CONFIG
     write_atomically(written, configuration.to_json())
     return EngineRun(
         config=Path(os.path.relpath(written, workspace.root)),
@@ -118,7 +129,7 @@ def _prepare(
     )
 
 
-_LABELS: Mapping[str, str] = {"trial": "inference"}
+_LABELS: Mapping[str, str] = {"serves": "inference"}
 
 
 def _check_end(ended: EngineExit, words: str) -> None:

@@ -1,4 +1,4 @@
-"""Ending early on request: by Ctrl-C, or by SIGTERM as a batch system sends it."""
+"""Ending early on request: by Ctrl-C, or by SIGTERM as batch systems send it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from rml_search.errors import StoppedError
 
-# What the shell reports of a program that SIGINT or SIGTERM has ended.
-INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
+class Interrupted(BaseException):
+    """The person or the system wants the program to end.
 
+    No ``Exception``, so that nothing mistakes it for a failure, and no ``KeyboardInterrupt``, which libraries
+    catch and reword.
+    """
 
-class _Terminated(KeyboardInterrupt):
-    """The program was asked to end (SIGTERM)."""
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(f"stopped by {self.signal.name}; what had finished is kept")
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell reports of a program that the signal has ended."""
+        return 128 + self.signal
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Lets SIGTERM unwind the program as Ctrl-C does, so that containers and processes are stopped.
+def interruptible() -> Iterator[None]:
+    """Makes SIGINT and SIGTERM raise :class:`Interrupted`, so that containers and processes are stopped on the way.
 
-    Raises:
-        StoppedError: one of the two has come.
+    Further signals are ignored: they would break off the cleaning up.
     """
 
-    def terminate(*_: object) -> NoReturn:
-        raise _Terminated
+    def interrupt(number: int, _frame: object) -> NoReturn:
+        for each in handlers:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(number)
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except _Terminated:
-        raise StoppedError("terminated", TERMINATED) from None
-    except KeyboardInterrupt:
-        raise StoppedError("interrupted", INTERRUPTED) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

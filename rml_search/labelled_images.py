@@ -54,6 +54,8 @@ def open_source(source: Path) -> Iterator[list[SourceFile]]:
         yield _files_of_folder(source)
     elif not source.exists():
         raise DataSetError(f"{source} does not exist: name the folder or zip file of the data set")
+    elif not source.is_file():
+        raise DataSetError(f"{source} is neither a folder nor a file")
     else:
         try:
             archive = zipfile.ZipFile(source)

@@ -18,13 +18,17 @@ LOSS_NAMES = ("Dice", "BCE", "NLL", "MSE", "Jaccard", "Focal", "Lovasz")
 
 DEFAULT_DOCKER_IMAGE = "rocketml/rmldnn:latest"
 
+MAX_IMAGE_SIDE = 16384
+MAX_NUM_PROCS = 1024
+
 
 @dataclass(frozen=True)
 class SearchOptions:
     """A search: how much, over what, on which data.
 
     ``optimizers`` and ``losses`` are lower-case names, as they stand in ``list_acc.json`` and the study.
-    ``image_size`` is (width, height) in pixels. ``lr_scheduler_gamma`` is None without a scheduler.
+    ``image_size`` is (width, height) in pixels; ``grayscale``: the network takes images of one channel.
+    ``lr_scheduler_gamma`` is None without a scheduler.
     Relative paths are relative to the working directory of the search.
     """
 
@@ -42,15 +46,17 @@ class SearchOptions:
     image_size: tuple[int, int] = (256, 256)
     num_procs: int = 1
     seed: int | None = None
+    grayscale: bool = False
 
     def __post_init__(self) -> None:
         _at_least_one("--num-trials", self.num_trials)
         _at_least_one("--num-epochs", self.num_epochs)
         _at_least_one("--batch-size", self.batch_size)
         _at_least_one("--test-batch-size", self.test_batch_size)
-        _at_least_one("--num-procs", self.num_procs)
+        check_num_procs(self.num_procs)
         for side in self.image_size:
             _at_least_one("--image-size", side)
+            _at_most("--image-size", side, MAX_IMAGE_SIDE)
         if self.seed is not None and not 0 <= self.seed < 2**32:
             raise OptionError(f"--seed must lie between 0 and {2**32 - 1}, not {self.seed}")
         _check_learning_rates(*self.lr_range)
@@ -83,6 +89,17 @@ class RuntimeChoice:
             raise OptionError("the name of an image must not be empty")
         if self.name is RuntimeName.SINGULARITY and self.singularity_image is None:
             raise OptionError("--runtime singularity needs --singularity-image")
+
+
+def check_num_procs(num_procs: int) -> None:
+    """Raises OptionError for a number of processes that no machine has."""
+    _at_least_one("--num-procs", num_procs)
+    _at_most("--num-procs", num_procs, MAX_NUM_PROCS)
+
+
+def _at_most(option: str, value: int, largest: int) -> None:
+    if value > largest:
+        raise OptionError(f"{option} must be at most {largest}, not {value}")
 
 
 def _at_least_one(option: str, value: int) -> None:

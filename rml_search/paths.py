@@ -103,9 +103,9 @@ class Workspace:
         return self.root / "predictions"
 
     @property
-    def crash_log(self) -> Path:
-        """Where the traceback of an unexpected error goes."""
-        return self.root / "rml_optimization_error.log"
+    def lock(self) -> Path:
+        """Held while a search runs in the folder."""
+        return self.root / ".rml-optimization.lock"
 
     def trial(self, number: int) -> TrialPaths:
         """The files of trial ``number`` (from 0)."""

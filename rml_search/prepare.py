@@ -98,6 +98,8 @@ def prepare(
     if not 0 < test_fraction < 1:
         raise OptionError(f"--test-fraction must lie between 0 and 1, not be {test_fraction}")
     check_free(out)
+    if out.resolve().is_relative_to(source.resolve()):
+        raise DataSetError(f"{out} lies in {source} itself: name a folder outside it with --out")
     with open_source(source) as files:
         images = find_labelled_images(files, source)
         num_classes = len({image.class_name for image in images})
@@ -149,7 +151,11 @@ def _file_names(images: Sequence[LabelledImage]) -> list[str]:
     """Names files after the images, with the class before it where a name occurs in several classes."""
     if len({image.name for image in images}) == len(images):
         return [f"{image.name}.png" for image in images]
-    return [f"{image.class_name.replace('/', '_')}_{image.name}.png" for image in images]
+    names = [f"{image.class_name.replace('/', '_')}_{image.name}.png" for image in images]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataSetError(f"two images would both be written to {twice}: rename one of them")
+    return names
 
 
 def _write(placed: Sequence[_Placed], folder: Path, report: Callable[[str], None]) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from rml_search.errors import NoResultsError
+from pydantic import Field, TypeAdapter, ValidationError
+
+from rml_search.errors import NoResultsError, WriteError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.paths import TrialPaths, Workspace, shown, write_atomically
 from rmldnn_contract.config import Configuration
@@ -79,7 +81,7 @@ class TrialRecord:
     trial that failed, and ``reason`` says why.
     """
 
-    max_acc: float | None
+    max_acc: Annotated[float, Field(ge=0, le=1)] | None
     optimizer: str
     lr: float
     loss: str
@@ -120,27 +122,26 @@ def read_list_acc(workspace: Workspace) -> list[TrialRecord]:
     Raises:
         NoResultsError: there is none, or it is no list of trials.
     """
+    path = shown(workspace.list_acc)
     try:
         entries = json.loads(workspace.list_acc.read_text(encoding="utf-8"))
-        return [_record(number, entry) for number, entry in enumerate(entries)]
     except FileNotFoundError:
-        raise NoResultsError(f"there is no {shown(workspace.list_acc)}: run a search in this folder first") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise NoResultsError(f"{shown(workspace.list_acc)} is no list of trials: {error}") from None
+        raise NoResultsError(f"there is no {path}: run a search in this folder first") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise NoResultsError(f"{path} cannot be read: {error}") from None
+    if not isinstance(entries, list) or not entries:
+        raise NoResultsError(f"{path} holds no list of trials")
+    return [_read_record(path, number, entry) for number, entry in enumerate(entries)]
 
 
-def _record(number: int, entry: dict[str, Any]) -> TrialRecord:
-    return TrialRecord(
-        max_acc=entry["max_acc"],
-        optimizer=entry["optimizer"],
-        lr=float(entry["lr"]),
-        loss=entry["loss"],
-        epoch_max_acc=entry["epoch_max_acc"],
-        number=int(entry.get("number", number)),
-        state=TrialState(entry.get("state", "complete")),
-        seconds=float(entry.get("seconds", 0)),
-        reason=entry.get("reason"),
-    )
+def _read_record(path: str, number: int, entry: object) -> TrialRecord:
+    ours = {"number": number, "state": TrialState.COMPLETE, "seconds": 0.0, "reason": None}
+    try:
+        return TypeAdapter(TrialRecord).validate_python({**ours, **entry} if isinstance(entry, dict) else entry)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise NoResultsError(f"{path}, trial {number}: {key}: {fault['msg']}") from None
 
 
 def drop_checkpoints(trial: TrialPaths, *, keep: Iterable[int]) -> None:
@@ -162,13 +163,48 @@ def keep_best_model(workspace: Workspace, checkpoint: Path, layers: Path, config
     checkpoint.replace(workspace.best_checkpoint)
 
 
+@contextmanager
+def earlier_results_aside(workspace: Workspace, show: Callable[[str], None]) -> Iterator[None]:
+    """Moves what an earlier search has left aside, and back if this one ends in an error without any success.
+
+    ``show`` is told of both. Raises ``WriteError`` if the system refuses it.
+    """
+    earlier = move_aside(workspace, datetime.now())
+    if earlier is not None:
+        show(f"The results of an earlier search were moved to {shown(earlier)}")
+    try:
+        yield
+    except BaseException:
+        if earlier is not None and not workspace.best_checkpoint.exists():
+            failed = move_aside(workspace, datetime.now())
+            move_back(workspace, earlier)
+            where = "" if failed is None else f"; what this one left is in {shown(failed)}"
+            show(f"The results of the earlier search are in their place again{where}")
+        raise
+
+
 def move_aside(workspace: Workspace, when: datetime) -> Path | None:
-    """Moves what an earlier search has left into a dated folder; None where there is nothing."""
+    """Moves what an earlier search has left into a dated folder, all or nothing; None where there is nothing.
+
+    Raises:
+        WriteError: the system refuses it.
+    """
     there = [path for path in workspace.results() if path.exists()]
     if not there:
         return None
     folder = workspace.earlier(when)
     folder.mkdir(parents=True)
-    for path in there:
-        shutil.move(path, folder / path.name)
+    try:
+        for path in there:
+            path.rename(folder / path.name)
+    except OSError as error:
+        move_back(workspace, folder)
+        raise WriteError(f"cannot move {shown(Path(error.filename))} aside: {error.strerror}") from None
     return folder
+
+
+def move_back(workspace: Workspace, folder: Path) -> None:
+    """Brings back what :func:`move_aside` has moved into ``folder``."""
+    for path in folder.iterdir():
+        path.rename(workspace.root / path.name)
+    folder.rmdir()

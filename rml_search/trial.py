@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ class TrialRunner:
             num_procs=self.options.num_procs,
             seed=self.options.seed,
             mounts=mounts,
-            labels={"trial": str(number)},
+            labels={"serves": "search", "trial": str(number)},
         )
 
 
@@ -104,7 +105,9 @@ class _LogWatch:
                 self.fault = f"the loss became {loss} in epoch {epoch}"
             case EvalBatch(epoch=epoch, loss=loss, accuracy=accuracy):
                 self._check_evaluation(epoch, loss, accuracy)
-        self.last_line = without_stamp(line).strip() or self.last_line
+        text = without_stamp(line).strip()
+        # Ruled lines, as mpirun draws them around its messages, say nothing.
+        self.last_line = text if re.search(r"\w", text) else self.last_line
         self._add(self._reader.feed(line))
 
     def finish(self) -> None:

@@ -66,6 +66,7 @@ def _folders(workspace: Workspace, data: Path, part: str, input_key: str, target
 
 def _masks_and_transforms(options: SearchOptions) -> dict[str, Any]:
     return {
+        **({"input_grayscale": True} if options.grayscale else {}),
         "target_grayscale": True,
         "target_is_mask": True,
         "transforms": [{"resize": list(options.image_size)}],

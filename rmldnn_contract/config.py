@@ -96,7 +96,7 @@ def read_configuration(path: Path) -> Configuration:
             a configuration cannot hold.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigurationError(f"there is no configuration file {path}") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -79,6 +79,9 @@ class Runtime(Protocol):
             RuntimeUnavailableError: what is missing, and what to do about it.
         """
 
+    def remove_leftovers(self) -> None:
+        """Removes what a search in this working directory has left that was killed; call it in no other's time."""
+
     def start(self, run: EngineRun) -> AbstractContextManager[RunningEngine]:
         """Starts the engine; leaving the context leaves nothing of it behind, however it is left."""
 

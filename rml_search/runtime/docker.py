@@ -62,6 +62,13 @@ class DockerRuntime:
         except DockerException as error:
             raise RuntimeUnavailableError(f"cannot look up the image {self._image}: {_reason(error)}") from None
 
+    def remove_leftovers(self) -> None:
+        """Removes the containers of a search that was killed; those of an inference may be at work."""
+        labels = [f"{LABEL}={self._workspace.root}", f"{LABEL}.serves=search"]
+        with contextlib.suppress(DockerException):
+            for container in self._client().containers.list(all=True, filters={"label": labels}):
+                container.remove(force=True, v=True)
+
     @contextmanager
     def start(self, run: EngineRun) -> Iterator[ContainerEngine]:
         """Starts a container; it is removed when the context ends, however it ends."""

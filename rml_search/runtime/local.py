@@ -38,6 +38,9 @@ class LocalRuntime:
         if self._num_procs > 1 and shutil.which("mpirun") is None:
             raise RuntimeUnavailableError("--num-procs above 1 needs mpirun: install Open MPI (openmpi-bin)")
 
+    def remove_leftovers(self) -> None:
+        """Nothing is left: an engine ends when nobody reads its output any more."""
+
     def start(self, run: EngineRun) -> AbstractContextManager[RunningEngine]:
         """Starts the engine in the working directory."""
         command = engine_command(run, gpu=self._gpu, program=(sys.executable, "-u", "-m", "rmldnn_torch"))

@@ -42,6 +42,9 @@ class SingularityRuntime:
                 "as in apptainer build rmldnn.sif docker-daemon:rmldnn-torch:latest"
             )
 
+    def remove_leftovers(self) -> None:
+        """Nothing is left: an engine ends when nobody reads its output any more."""
+
     def start(self, run: EngineRun) -> AbstractContextManager[RunningEngine]:
         """Starts the engine with the working directory at /home/ubuntu."""
         command = singularity_command(find_program() or _PROGRAMS[0], self._image, self._workspace, run, gpu=self._gpu)

@@ -168,7 +168,7 @@ def test_ctrl_c_leaves_no_container_and_keeps_what_had_finished(type_in, folder,
     process.send_signal(signal.SIGINT)
     output = finish(process, code=130)
     assert "Number of finished trials:" in output
-    assert "interrupted" in output
+    assert "stopped by SIGINT; what had finished is kept" in output
     assert containers() == []
     assert (folder / "best_model" / "best_model_file.pt").exists()
 
@@ -185,6 +185,16 @@ def test_a_killed_container_is_a_failed_trial_with_its_reason(type_in, folder, c
     first, _ = json.loads((folder / "list_acc.json").read_text())
     assert first["state"] == "failed"
     assert "the container was killed" in first["reason"]
+    assert containers() == []
+
+
+def test_what_a_killed_search_has_left_goes_with_the_next_one(type_in, folder, containers):
+    killed = type_in("-nt", "1", "-ne", "10000", *SEARCH[4:])
+    (left,) = wait_for(containers)
+    killed.kill()
+    killed.communicate()
+    assert containers() == [left]
+    finish(type_in("-nt", "1", *SEARCH[2:]))
     assert containers() == []
 
 

@@ -6,6 +6,7 @@ It cannot be had on a test machine. The built-in engine and its image are tested
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from rml_search.interruption import Interrupted
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace
 from rml_search.runtime.base import EngineExit, EngineRun
@@ -57,7 +59,7 @@ class ScriptedEngine:
             yield f"{STAMP}Eval  Epoch [{epoch:3}/  9] : Batch [    1/    1] (Loss: 0.6603) | Accuracy: {text}"
             self.seen_checkpoints.append(sorted(int(p.stem[17:]) for p in self.checkpoints.glob("model_checkpoint_*")))
         if self.script.interrupts:
-            raise KeyboardInterrupt
+            raise Interrupted(signal.SIGINT)
         yield from self.script.words
 
     def stop(self) -> None:
@@ -83,6 +85,9 @@ class ScriptedRuntime:
         return "scripted"
 
     def prepare(self) -> None:
+        pass
+
+    def remove_leftovers(self) -> None:
         pass
 
     @contextmanager

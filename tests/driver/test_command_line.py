@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,12 @@ def test_verbs_have_help(type_in, verb):
         (["best"], "run a search in this folder first", 4),
         (["infer"], "run a search first", 67),
         (["prepare", "nowhere", "--out", "new"], "nowhere", 65),
+        (["prepare", "data", "--out", "data/new"], "lies in data itself", 65),
+        (["-nt", "many"], "--num-trials", 2),
+        (["--frobnicate"], "--frobnicate", 2),
+        ([*NEEDED, "--image-size", "100000", "4"], "--image-size must be at most 16384", 2),
+        ([*NEEDED, "--num-procs", "99999"], "--num-procs must be at most 1024", 2),
+        ([*NEEDED, "--layers", "data"], "data is no file", 66),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(type_in, workspace, arguments, message, code):
@@ -114,14 +121,37 @@ def test_best_shows_the_table_of_an_old_list(type_in, workspace):
     assert ["Epoch", "43"] in cells
 
 
-def test_an_unexpected_error_leaves_its_traceback_in_a_file(type_in, workspace):
-    # A list of trials that no version of this program writes.
-    workspace.list_acc.write_text('[{"max_acc": "high", "optimizer": 1, "lr": 1, "loss": 1, "epoch_max_acc": 1}]')
-    answer = type_in("best")
-    assert answer.returncode == 70
-    assert "Traceback" not in answer.stderr
-    assert workspace.crash_log.name in answer.stderr
-    assert "Traceback" in workspace.crash_log.read_text()
+def test_a_folder_that_may_not_be_written_is_one_line(type_in, workspace):
+    # Root may write anywhere, so that a folder takes the place of the lock's file.
+    workspace.lock.mkdir()
+    answer = type_in(*NEEDED, "--runtime", "local")
+    assert answer.returncode == 73
+    assert answer.stderr.startswith("Error: cannot write in ")
+
+
+def test_a_current_folder_that_is_gone_is_one_line(type_in, workspace, tmp_path):
+    code = "import os, runpy, sys; os.rmdir(os.getcwd()); del sys.argv[0]; "
+    code += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = str(CHECKOUT / "rml_optimization.py")
+    command = [sys.executable, "-c", code, program, "best"]
+    answer = subprocess.run(command, cwd=gone, capture_output=True, text=True, check=False)
+    assert answer.returncode != 0
+    assert answer.stderr.startswith("Error: ")
+    assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_data_are_made_is_one_line(tmp_path, number, code):
+    command = [sys.executable, str(CHECKOUT / "rml_optimization.py"), "demo"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "Making synthetic" in process.stdout.readline()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert errors == f"Error: stopped by {number.name}; what had finished is kept\n"
+    assert list(tmp_path.glob("demo/*")) == []  # hidden files included
 
 
 def test_version(type_in):

@@ -103,12 +103,19 @@ def test_best_model_comes_before_the_tutorials_file(workspace):
         choose_inference_config(workspace, workspace.root / "other.json")
 
 
-def test_earlier_predictions_move_aside(workspace):
+def test_a_document_without_a_checkpoint_is_refused(workspace, scripted):
+    config = write_config(workspace, checkpoints={})
+    with pytest.raises(OptionError, match="the network would be random"):
+        run_inference(config, workspace, scripted())
+
+
+def test_earlier_predictions_move_aside_and_nothing_else(workspace):
     config = write_config(workspace)
     when = datetime(2026, 11, 23, 9, 0)
     assert move_predictions_aside(workspace, config, when) is None
     workspace.predictions.mkdir()
-    (workspace.predictions / "output_1.h5").write_text("precious")
+    for name in ("output_1.h5", "output_2.h5", "config.json", "rmldnn.log", "of the person.txt"):
+        (workspace.predictions / name).write_text("precious")
     aside = move_predictions_aside(workspace, config, when)
-    assert (aside / "predictions" / "output_1.h5").read_text() == "precious"
-    assert not workspace.predictions.exists()
+    assert sorted(path.name for path in aside.iterdir()) == ["config.json", "output_1.h5", "output_2.h5", "rmldnn.log"]
+    assert [path.name for path in workspace.predictions.iterdir()] == ["of the person.txt"]

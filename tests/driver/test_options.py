@@ -105,7 +105,7 @@ def test_a_broken_network_file_is_found_before_anything_starts(tmp_path, text, m
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(NetworkFileError, match=r"there is no network file .*layers.json: name one with --layers"):
         check_network_file(tmp_path / "layers.json")
-    with pytest.raises(NetworkFileError, match="cannot read"):
+    with pytest.raises(NetworkFileError, match="is no file: name one"):
         check_network_file(tmp_path)
     with pytest.raises(CheckpointFileError, match=r"there is no file .*w.h5"):
         check_transfer_learning_file(tmp_path / "w.h5")
@@ -121,5 +121,11 @@ def test_missing_files_are_named(tmp_path):
 )
 def test_every_form_of_a_network_file_is_accepted(tmp_path, document):
     path = tmp_path / "layers.json"
-    path.write_text(json.dumps(document))
-    check_network_file(path)
+    path.write_text(json.dumps(document), encoding="utf-8-sig")
+    assert check_network_file(path).input_channels is None
+
+
+def test_channels_of_the_input_are_read(tmp_path):
+    path = tmp_path / "layers.json"
+    path.write_text(json.dumps([{"class_name": "Conv2D", "config": {"batch_input_shape": [None, 32, 32, 1]}}]))
+    assert check_network_file(path).input_channels == 1

@@ -8,9 +8,12 @@ from datetime import datetime
 import optuna
 import pytest
 
-from rml_optuna import STUDY_NAME, Search
-from rml_search.errors import AllTrialsFailedError, EngineFailedError
-from rml_search.results import move_aside, read_list_acc
+from rml_optuna import STUDY_NAME, Search, storage_url
+from rml_search.errors import AllTrialsFailedError, EngineFailedError, NoResultsError, WorkspaceInUseError, WriteError
+from rml_search.interruption import Interrupted
+from rml_search.lock import only_search_in
+from rml_search.paths import Workspace
+from rml_search.results import earlier_results_aside, move_aside, read_list_acc
 
 
 class Recorder:
@@ -63,7 +66,7 @@ def test_list_acc_has_the_tutorials_keys_first(workspace, make_options, scripted
 
 def test_study_can_be_opened_with_optuna(workspace, make_options, scripted, script):
     search(workspace, make_options(), scripted(script([0.5, 0.8]), script(code=1))).run()
-    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{workspace.study_database}")
+    study = optuna.load_study(study_name=STUDY_NAME, storage=storage_url(workspace))
     complete, failed = study.trials
     assert study.direction is optuna.study.StudyDirection.MAXIMIZE
     assert complete.value == 0.8
@@ -119,7 +122,7 @@ def test_a_failure_that_every_trial_would_share_ends_the_search_at_once(workspac
 def test_an_interruption_keeps_what_had_finished_and_closes_the_engine(workspace, make_options, scripted, script):
     runtime = scripted(script([0.7]), script([0.9], interrupts=True))
     running = search(workspace, make_options(num_trials=5), runtime)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         running.run()
     assert runtime.engines[1].closed
     assert [(r.state.value, r.reason) for r in read_list_acc(workspace)] == [
@@ -150,3 +153,76 @@ def test_earlier_results_move_aside_whole(workspace, make_options, scripted, scr
     second = move_aside(workspace, when)
     assert first != second
     assert (first / "best_model" / "best_model_file.pt").exists()
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "{x}", "?mode=ro", "a#b", "a:b@c", "a b"])
+def test_study_lies_in_its_folder_whatever_that_is_called(tmp_path, name):
+    workspace = Workspace(tmp_path / name)
+    workspace.root.mkdir()
+    optuna.create_study(storage=storage_url(workspace))
+    assert workspace.study_database.is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_earlier_results_come_back_if_nothing_has_worked(workspace, make_options, scripted, script):
+    search(workspace, make_options(), scripted(script([0.5]), script([0.4]))).run()
+    before = workspace.list_acc.read_text()
+    told = []
+    with pytest.raises(AllTrialsFailedError), earlier_results_aside(workspace, told.append):
+        search(workspace, make_options(), scripted(*[script(code=1)] * 2)).run()
+    assert workspace.list_acc.read_text() == before
+    assert workspace.best_checkpoint.exists()
+    assert "in their place again; what this one left is in" in told[-1]
+    (failed,) = (workspace.root / "earlier").iterdir()
+    assert "failed" in (failed / "list_acc.json").read_text()
+
+
+def test_earlier_results_stay_aside_once_there_are_better_ones(workspace, make_options, scripted, script):
+    search(workspace, make_options(), scripted(script([0.5]), script([0.4]))).run()
+    with pytest.raises(Interrupted), earlier_results_aside(workspace, print):
+        search(workspace, make_options(), scripted(script([0.7]), script(interrupts=True))).run()
+    assert read_list_acc(workspace)[0].max_acc == 0.7
+
+
+def test_moving_aside_is_all_or_nothing(workspace, make_options, scripted, script, monkeypatch):
+    search(workspace, make_options(), scripted(script([0.5]), script([0.4]))).run()
+    rename = type(workspace.root).rename
+
+    def refuse_database(path, target):
+        if path.name == "study.db":
+            raise PermissionError(13, "Permission denied", str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(type(workspace.root), "rename", refuse_database)
+    with pytest.raises(WriteError, match=r"cannot move .*study.db aside: Permission denied"):
+        move_aside(workspace, datetime(2026, 1, 1))
+    assert all(path.exists() for path in workspace.results())
+    assert list((workspace.root / "earlier").iterdir()) == []
+
+
+def test_two_searches_in_one_folder_are_refused(workspace, tmp_path):
+    with only_search_in(workspace):
+        with pytest.raises(WorkspaceInUseError, match="a search is running in"), only_search_in(workspace):
+            pass
+        with only_search_in(Workspace(tmp_path)):
+            pass
+    with only_search_in(workspace):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "holds no list of trials"),
+        ("[]", "holds no list of trials"),
+        ("{", "cannot be read"),
+        ("[3]", "trial 0"),
+        ('[{"max_acc": "high", "optimizer": "adam", "lr": 1, "loss": "bce", "epoch_max_acc": 1}]', "trial 0: max_acc"),
+        ('[{"max_acc": NaN, "optimizer": "adam", "lr": 1, "loss": "bce", "epoch_max_acc": 1}]', "trial 0: max_acc"),
+        ('[{"max_acc": 0.5, "lr": 1, "loss": "bce", "epoch_max_acc": 1}]', "trial 0: optimizer"),
+    ],
+)
+def test_a_list_that_is_none_is_one_line(workspace, text, message):
+    workspace.list_acc.write_text(text)
+    with pytest.raises(NoResultsError, match=message):
+        read_list_acc(workspace)

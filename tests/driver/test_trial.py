@@ -157,3 +157,9 @@ def test_configuration_file_is_whole_json(workspace, make_options, scripted, scr
     run(scripted(script([0.5])), make_options(), workspace)
     document = json.loads(workspace.trial(7).config.read_text())
     assert document["neural_network"]["optimizer"]["learning_rate"] == 0.00143
+
+
+def test_a_network_of_one_channel_is_given_gray_images(workspace, make_options, scripted, script):
+    runtime = scripted(script([0.5]))
+    run(runtime, make_options(grayscale=True), workspace)
+    assert runtime.documents[0]["data"]["input_grayscale"] is True
