@@ -15,6 +15,7 @@ from sqlalchemy import URL
 
 from rml_search.errors import AllTrialsFailedError, EngineFailedError
 from rml_search.hyperparameters import Hyperparameters
+from rml_search.interruption import uninterrupted
 from rml_search.observer import SearchObserver
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, shown
@@ -103,13 +104,14 @@ class Search:
         return result
 
     def _finish(self, study: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None:
-        self.results.append(result)
-        self._keep_checkpoint(result)
-        record = result.to_record()
-        for key in ("epoch_max_acc", "seconds", "reason"):
-            trial.set_user_attr(key, getattr(record, key))
-        study.tell(trial, result.max_accuracy, state=_STATES[result.state])
-        write_list_acc(self.workspace, [finished.to_record() for finished in self.results])
+        with uninterrupted():
+            self.results.append(result)
+            self._keep_checkpoint(result)
+            record = result.to_record()
+            for key in ("epoch_max_acc", "seconds", "reason"):
+                trial.set_user_attr(key, getattr(record, key))
+            study.tell(trial, result.max_accuracy, state=_STATES[result.state])
+            write_list_acc(self.workspace, [finished.to_record() for finished in self.results])
         self.observer.trial_finished(result, self.best)
 
     def _keep_checkpoint(self, result: TrialResult) -> None:

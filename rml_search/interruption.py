@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from dataclasses import dataclass
 
 
 class Interrupted(BaseException):
@@ -25,6 +25,37 @@ class Interrupted(BaseException):
         return 128 + self.signal
 
 
+@dataclass
+class _Deferral:
+    """How many blocks want to end first, and the signal that waits for them."""
+
+    depth: int = 0
+    waiting: int | None = None
+
+    def raise_waiting(self) -> None:
+        """Raises for the signal that waits, unless a block is still open."""
+        if self.depth == 0 and self.waiting is not None:
+            number, self.waiting = self.waiting, None
+            raise Interrupted(number)
+
+
+_deferral = _Deferral()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A block that a signal does not break off: it is raised at the end of the block.
+
+    For steps that belong together, and for starting what must be stopped again.
+    """
+    _deferral.depth += 1
+    try:
+        yield
+    finally:
+        _deferral.depth -= 1
+        _deferral.raise_waiting()
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Makes SIGINT and SIGTERM raise :class:`Interrupted`, so that containers and processes are stopped on the way.
@@ -32,10 +63,11 @@ def interruptible() -> Iterator[None]:
     Further signals are ignored: they would break off the cleaning up.
     """
 
-    def interrupt(number: int, _frame: object) -> NoReturn:
+    def interrupt(number: int, _frame: object) -> None:
         for each in handlers:
             signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(number)
+        _deferral.waiting = number
+        _deferral.raise_waiting()
 
     handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from rml_search.errors import NoResultsError, WriteError
 from rml_search.hyperparameters import Hyperparameters
+from rml_search.interruption import uninterrupted
 from rml_search.paths import TrialPaths, Workspace, shown, write_atomically
 from rmldnn_contract.config import Configuration
 from rmldnn_contract.exit_status import ExitStatus
@@ -169,15 +170,18 @@ def earlier_results_aside(workspace: Workspace, show: Callable[[str], None]) -> 
 
     ``show`` is told of both. Raises ``WriteError`` if the system refuses it.
     """
-    earlier = move_aside(workspace, datetime.now())
-    if earlier is not None:
-        show(f"The results of an earlier search were moved to {shown(earlier)}")
+    earlier: Path | None = None
     try:
+        with uninterrupted():
+            earlier = move_aside(workspace, datetime.now())
+        if earlier is not None:
+            show(f"The results of an earlier search were moved to {shown(earlier)}")
         yield
     except BaseException:
         if earlier is not None and not workspace.best_checkpoint.exists():
-            failed = move_aside(workspace, datetime.now())
-            move_back(workspace, earlier)
+            with uninterrupted():
+                failed = move_aside(workspace, datetime.now())
+                move_back(workspace, earlier)
             where = "" if failed is None else f"; what this one left is in {shown(failed)}"
             show(f"The results of the earlier search are in their place again{where}")
         raise

@@ -18,6 +18,7 @@ from docker.types import DeviceRequest, Mount
 from requests.exceptions import RequestException
 
 from rml_search.errors import RuntimeUnavailableError, SearchError
+from rml_search.interruption import uninterrupted
 from rml_search.paths import Workspace
 from rml_search.runtime.base import (
     CONTAINER_DIRECTORY,
@@ -72,20 +73,20 @@ class DockerRuntime:
     @contextmanager
     def start(self, run: EngineRun) -> Iterator[ContainerEngine]:
         """Starts a container; it is removed when the context ends, however it ends."""
-        try:
-            container = self._client().containers.create(self._image, **self._settings(run))
-        except DockerException as error:
-            raise _start_error(error, self._image) from None
+        container: Container | None = None
         try:
             try:
+                with uninterrupted():
+                    container = self._client().containers.create(self._image, **self._settings(run))
                 container.start()
             except DockerException as error:
                 raise _start_error(error, self._image) from None
             yield ContainerEngine(container, self._image)
         finally:
             # Also what a failed start has left in the state "created".
-            with contextlib.suppress(DockerException):
-                container.remove(force=True, v=True)
+            if container is not None:
+                with uninterrupted(), contextlib.suppress(DockerException):
+                    container.remove(force=True, v=True)
 
     def _settings(self, run: EngineRun) -> dict[str, Any]:
         mounts = [Mount(CONTAINER_DIRECTORY, str(self._workspace.root), type="bind")]

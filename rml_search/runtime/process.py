@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rml_search.errors import RuntimeUnavailableError
+from rml_search.interruption import uninterrupted
 from rml_search.runtime.base import STOP_SECONDS, EngineExit, split_lines
 
 
@@ -45,6 +46,8 @@ class ProcessEngine:
         """Kills what is left of the group, such as ranks that outlive mpirun."""
         self._signal(signal.SIGKILL)
         self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -60,11 +63,23 @@ def start_process(
     Raises:
         RuntimeUnavailableError: the program is not there, or may not be started.
     """
+    process: subprocess.Popen[bytes] | None = None
     try:
-        process = subprocess.Popen(
+        with uninterrupted():
+            process = _start(command, directory, {**os.environ, **(environment or {})})
+        yield ProcessEngine(process)
+    finally:
+        if process is not None:
+            with uninterrupted():
+                ProcessEngine(process).kill_group()
+
+
+def _start(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
             command,
             cwd=directory,
-            env={**os.environ, **(environment or {})},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -72,10 +87,3 @@ def start_process(
         )
     except OSError as error:
         raise RuntimeUnavailableError(f"cannot start {command[0]}: {error.strerror}") from None
-    engine = ProcessEngine(process)
-    try:
-        yield engine
-    finally:
-        engine.kill_group()
-        if process.stdout is not None:
-            process.stdout.close()
