@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -154,8 +155,8 @@ class ContainerEngine:
         state = self._container.attrs["State"]
         if state.get("OOMKilled"):
             return EngineExit(code, "the container was killed: it ran out of memory")
-        if code > 128:
-            return EngineExit(code, f"the container was killed (exit code {code})")
+        if code - 128 in set(signal.Signals):
+            return EngineExit(code, f"the engine was ended by {signal.Signals(code - 128).name}")
         return EngineExit(code, state.get("Error") or None)
 
 

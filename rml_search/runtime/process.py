@@ -40,7 +40,7 @@ class ProcessEngine:
     def wait(self) -> EngineExit:
         """Waits for the process to end."""
         code = self._process.wait()
-        return EngineExit(code, None if code >= 0 else f"killed by {signal.Signals(-code).name}")
+        return EngineExit(code, None if code >= 0 else f"the engine was ended by {signal.Signals(-code).name}")
 
     def kill_group(self) -> None:
         """Kills what is left of the group, such as ranks that outlive mpirun."""

@@ -184,7 +184,7 @@ def test_a_killed_container_is_a_failed_trial_with_its_reason(type_in, folder, c
     finish(process, code=143)
     first, _ = json.loads((folder / "list_acc.json").read_text())
     assert first["state"] == "failed"
-    assert "the container was killed" in first["reason"]
+    assert first["reason"] == "the engine was ended by SIGKILL"
     assert containers() == []
 
 
