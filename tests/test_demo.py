@@ -17,6 +17,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_demo_finds_a_model_that_has_learned(tmp_path: Path) -> None:
     command = [sys.executable, str(CHECKOUT / "rml_optimization.py"), "demo", "--out", "my demo"]
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
