@@ -14,7 +14,7 @@ from rmldnn_torch.image_dataset import open_image_folders
 from rmldnn_torch.log import Log
 from rmldnn_torch.transforms import plan_transforms
 
-_NOT_YET = ("slicers", "hdf5_outfile", "hdf5_precision", "training_tag", "test_tag")
+_NOT_YET = ("slicers", "hdf5_outfile", "training_tag", "test_tag")
 
 
 @dataclass(frozen=True)
