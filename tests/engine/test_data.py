@@ -30,9 +30,11 @@ class Numbers:
     kind = "numbers"
     target_kind = TargetKind.VALUES
     is_in_memory = True
+    slices = None
 
     def __init__(self, count: int) -> None:
         self.names = [f"sample {number}" for number in range(count)]
+        self.group_sizes = [count]
 
     def fetch(self, indices: Sequence[int]) -> tuple[Samples, Samples | None]:
         pixels = torch.tensor(indices, dtype=torch.uint8).reshape(-1, 1, 1, 1)
@@ -254,13 +256,13 @@ def test_an_image_that_cannot_be_read_is_named(lesions: Path, tmp_path: Path, pr
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"type": "numpy"}, "data of the type 'numpy' cannot be read by this engine yet"),
-        ({"target_type": "labels"}, "data of the type 'labels'"),
-        ({"hdf5_outfile": "x.h5"}, "data.hdf5_outfile is not supported by this engine yet"),
-        ({"training_tag": "train"}, "data.training_tag is not supported"),
+        ({"type": "labels"}, "labels are targets: set data.input_type to images"),
+        ({"target_type": "labels"}, "data.target_path is given, but labels come from the folders of the inputs"),
+        ({"target_type": "numpy", "slicers": [{"sizes": [8, 8]}]}, "data.slicers cut arrays"),
+        ({"training_tag": "train"}, "data.training_tag tells where labels are"),
         ({"target_path": None}, "data.target_path is missing"),
     ],
 )
-def test_what_cannot_be_read_yet_is_refused(lesions: Path, changes: dict[str, object], message: str) -> None:
+def test_what_does_not_go_together_is_refused(lesions: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         check_data_is_supported(data_of(lesions, **changes))

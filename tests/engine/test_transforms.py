@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from rmldnn_contract.data import Patches, Transform
 from rmldnn_contract.exit_status import ConfigurationError, DataError
 from rmldnn_torch.augmentation import blank_patches, draw, warp
-from rmldnn_torch.transforms import TransformPlan, plan_transforms, transform_pixels
+from rmldnn_torch.transforms import TransformPlan, plan_transforms, transform_array
 
 NOISE = np.random.default_rng(0).integers(0, 256, (37, 52, 3), dtype=np.uint8)
 MASK = (NOISE[..., :1] > 128).astype(np.uint8)
@@ -29,7 +29,7 @@ def steps(*documents: Mapping[str, object]) -> tuple[Transform, ...]:
 
 
 def once(image: NDArray[np.uint8], *documents: Mapping[str, object], is_mask: bool = False) -> NDArray[np.uint8]:
-    return transform_pixels(image, plan_transforms(steps(*documents), training=True).once, is_mask=is_mask)
+    return transform_array(image, plan_transforms(steps(*documents), training=True).once, is_mask=is_mask)
 
 
 def each_time(
