@@ -16,11 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rmldnn_contract.exit_status import MemoryExhaustedError
 from rmldnn_torch.augmentation import Samples
 from rmldnn_torch.data import TargetKind
 from rmldnn_torch.devices import num_cpus
 from rmldnn_torch.sample_files import F
 from rmldnn_torch.slicing import Slices
+
+_CPU_ALLOCATOR = "DefaultCPUAllocator"  # what torch's error names where the machine's memory does not suffice
 
 
 class Source(Protocol):
@@ -79,6 +82,7 @@ class FileSource(Generic[F]):
 
     Raises:
         DataError: a file cannot be read (now, or when its batch is fetched).
+        MemoryExhaustedError: the samples cannot all be kept.
     """
 
     def __init__(self, files: Sequence[F], read: Callable[[F], NDArray[Any]], keep_on: torch.device | None) -> None:
@@ -96,9 +100,17 @@ class FileSource(Generic[F]):
         return gather(self._read_all(self._threads, [self._files[index] for index in indices]), len(indices))
 
     def _read_everything(self, device: torch.device) -> Samples:
-        with _readers() as threads:
-            kept = gather(self._read_all(threads, self._files), len(self._files))
-        return kept.to(device) if isinstance(kept, Tensor) else [sample.to(device) for sample in kept]
+        try:
+            with _readers() as threads:
+                kept = gather(self._read_all(threads, self._files), len(self._files))
+            return kept.to(device) if isinstance(kept, Tensor) else [sample.to(device) for sample in kept]
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and _CPU_ALLOCATOR not in str(error):
+                raise
+            raise MemoryExhaustedError(
+                f"the {len(self._files)} samples in and below {self._files[0].path.parent} do not fit into memory "
+                "together: set preload to false"
+            ) from error
 
     def _read_all(self, threads: ThreadPoolExecutor, files: Sequence[F]) -> Iterator[Tensor]:
         return map(to_tensor, threads.map(self._read, files))
