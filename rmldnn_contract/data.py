@@ -90,7 +90,10 @@ class Patches(Section):
 
 
 class RandomPatches(Section):
-    """Blanks out square patches at random places of the input."""
+    """Blanks out square patches at random places of the input; among the target's transforms, keeps only these.
+
+    So a network learns to fill in what is missing. Targets stay whole where only ``input_transforms`` has it.
+    """
 
     random_patches: Patches
 

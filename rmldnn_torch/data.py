@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rmldnn_contract.data import MeanAndDeviation
 from rmldnn_contract.exit_status import ConfigurationError, DataError
-from rmldnn_torch.augmentation import Samples, blank_patches, draw, warp
+from rmldnn_torch.augmentation import Samples, draw, patch_masks, warp
 from rmldnn_torch.slicing import Slices
 from rmldnn_torch.transforms import TransformPlan
 
@@ -212,21 +212,32 @@ class Loader:
         names = tuple(self.dataset.names[index] for index in selection.indices)
         raw_inputs, raw_targets = self.dataset.fetch(selection.indices)
         inputs = self._make(raw_inputs, self.inputs, selection, nearest=False)
-        for patches in self.inputs.patches:
-            inputs = blank_patches(inputs, patches, selection.generator)
+        covered = self._patches(inputs, selection.generator)
+        if covered is not None:
+            inputs = inputs.masked_fill(covered, 0.0)
         inputs = _normalize(inputs, self.inputs.scaling)
         if raw_targets is None or self.dataset.target_kind is None:
             return Batch(names, inputs, None, selection.indices)
-        targets = self._make_targets(raw_targets, self.dataset.target_kind, selection)
+        targets = self._make_targets(raw_targets, self.dataset.target_kind, selection, covered)
         return Batch(names, inputs, targets, selection.indices)
 
-    def _make_targets(self, samples: Samples, kind: TargetKind, selection: _Selection) -> Tensor:
+    def _patches(self, inputs: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Which pixels the patches of this batch cover, bool (n, 1, height, width); None without patches."""
+        masks = [patch_masks(inputs, patches, generator) for patches in self.inputs.patches]
+        return torch.stack(masks).any(dim=0) if masks else None
+
+    def _make_targets(
+        self, samples: Samples, kind: TargetKind, selection: _Selection, covered: Tensor | None
+    ) -> Tensor:
         if kind is TargetKind.LABELS:
             labels = samples if isinstance(samples, Tensor) else torch.stack(samples)
             labels = labels.to(self.settings.device, non_blocking=True)
             return labels if self.settings.num_classes > 1 else labels[:, None].float()
         if kind is TargetKind.VALUES:
-            return _normalize(self._make(samples, self.targets, selection, nearest=False), self.targets.scaling)
+            values = self._make(samples, self.targets, selection, nearest=False)
+            if covered is not None and self.targets.patches:
+                values = _keep_patches(values, covered)
+            return _normalize(values, self.targets.scaling)
         values = self._make(samples, self.targets, selection, nearest=True, scale=1.0)
         return values if kind is TargetKind.BINARY else values[:, 0].long()
 
@@ -257,6 +268,12 @@ def _different_sizes(samples: Sequence[Tensor]) -> str:
         f"the samples of one batch have different shapes ({sizes[0]} and {sizes[1]} pixels): "
         'add {"resize": [width, height]} to the transforms'
     )
+
+
+def _keep_patches(targets: Tensor, covered: Tensor) -> Tensor:
+    if targets.shape[2:] != covered.shape[2:]:
+        raise ConfigurationError("random_patches make targets of what they cover: inputs and targets need one size")
+    return targets.masked_fill(~covered, 0.0)
 
 
 def _normalize(values: Tensor, scaling: Sequence[MeanAndDeviation]) -> Tensor:

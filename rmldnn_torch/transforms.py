@@ -53,7 +53,7 @@ class TransformPlan:
     Attributes:
         once: on the decoded image.
         each_time: geometry for each batch; begins with a random transform, if there is any.
-        patches: squares that are blanked out.
+        patches: squares that are blanked out of inputs, and all that is left of targets.
         scaling: means and standard deviations.
     """
 

@@ -16,7 +16,8 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from rmldnn_contract.data import Data, Transform
-from rmldnn_contract.exit_status import ConfigurationError, DataError
+from rmldnn_contract.exit_status import ConfigurationError, DataError, MemoryExhaustedError
+from rmldnn_torch import sources
 from rmldnn_torch.augmentation import Samples
 from rmldnn_torch.data import DataSettings, Loader, Share, TargetKind
 from rmldnn_torch.datasets import check_data_is_supported, open_test_data, open_training_data
@@ -266,3 +267,39 @@ def test_an_image_that_cannot_be_read_is_named(lesions: Path, tmp_path: Path, pr
 def test_what_does_not_go_together_is_refused(lesions: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         check_data_is_supported(data_of(lesions, **changes))
+
+
+def test_samples_that_cannot_all_be_kept_in_memory(lesions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "gather", lambda *_: torch.empty(2**50))
+    with pytest.raises(MemoryExhaustedError, match=r"the 24 samples in and below .* do not fit into memory together"):
+        opened(data_of(lesions, preload=True))
+
+
+# --- inpainting
+
+
+def test_patches_are_taken_out_of_inputs_and_left_of_targets(lesions: Path) -> None:
+    patches, scaling = {"random_patches": {"number": 3, "size": 6}}, {"normalize": {"mean": 0.5, "std": 0.5}}
+    folder = str(lesions / "train" / "inputs")
+
+    def batch_of(**transforms: object) -> tuple[Tensor, Tensor]:
+        data = data_of(lesions, target_path=folder, target_is_mask=False, batch_size=24, **transforms)
+        (batch,) = opened(data).batches(1)
+        assert batch.targets is not None
+        return batch.inputs, batch.targets
+
+    _, whole = batch_of()
+    inputs, targets = batch_of(transforms=[patches])
+    missing = inputs != whole
+    assert torch.equal(inputs + targets, whole)
+    assert 0 < missing.float().mean() < 3 * 36 / 32**2
+    assert torch.equal(targets[missing], whole[missing])
+    assert not targets[~missing].any()
+    scaled = batch_of(transforms=[patches, scaling])
+    torch.testing.assert_close(scaled[0], (inputs - 0.5) / 0.5)
+    torch.testing.assert_close(scaled[1], (targets - 0.5) / 0.5)
+    only_inputs = batch_of(input_transforms=[patches])
+    assert torch.equal(only_inputs[0], inputs)
+    assert torch.equal(only_inputs[1], whole)
+    with pytest.raises(ConfigurationError, match="inputs and targets need one size"):
+        batch_of(input_transforms=[patches], target_transforms=[{"resize": [16, 16]}, patches])
