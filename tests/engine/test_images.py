@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rmldnn_contract.exit_status import DataError, MemoryExhaustedError
+from rmldnn_torch import images
 from rmldnn_torch.images import list_images, read_binary_mask, read_class_mask, read_image
 from rmldnn_torch.sample_files import SampleFile, pair
 
@@ -197,11 +199,18 @@ def test_any_damage_is_an_image_or_one_line(tmp_path_factory: pytest.TempPathFac
     for _ in range(data.draw(st.integers(1, 5))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
-    try:
-        outcome = str(read_image(path, gray=False).ndim)
-    except DataError as error:
-        outcome = str(error)
+    # A damaged size is believed up to the limit, and with the real one that takes a second of zeros.
+    with patch.object(images, "MAX_PIXELS", 2**16):
+        outcome = outcome_of(path)
     assert outcome == "3" or (path.name in outcome and "\n" not in outcome)
+
+
+def outcome_of(path: Path) -> str:
+    """The number of an image's dimensions, or what is wrong with it."""
+    try:
+        return str(read_image(path, gray=False).ndim)
+    except DataError as error:
+        return str(error)
 
 
 # --- masks
