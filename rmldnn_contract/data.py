@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field, PositiveInt, Tag, model_validator
+from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, PositiveInt, Tag, model_validator
 from typing_extensions import Self
 
 from rmldnn_contract._section import BelowOne, Fraction, NonNegative, Positive, Section, any_case
@@ -67,10 +67,13 @@ class ConvertColor(Section):
 
 
 class MeanAndDeviation(Section):
-    """Mean and standard deviation, one for all channels or one for each."""
+    """Mean and standard deviation, one for all channels or one for each.
 
-    mean: float | tuple[float, ...]
-    std: Positive | tuple[Positive, ...]
+    Published documents give one without the other: what is absent changes nothing.
+    """
+
+    mean: float | tuple[float, ...] = 0.0
+    std: Positive | tuple[Positive, ...] = 1.0
 
 
 class Normalize(Section):
@@ -87,7 +90,10 @@ class Patches(Section):
 
 
 class RandomPatches(Section):
-    """Blanks out square patches at random places of the input."""
+    """Blanks out square patches at random places of the input; among the target's transforms, keeps only these.
+
+    So a network learns to fill in what is missing. Targets stay whole where only ``input_transforms`` has it.
+    """
 
     random_patches: Patches
 
@@ -147,11 +153,19 @@ Transform: TypeAlias = Annotated[
 DataType: TypeAlias = Literal["images", "labels", "numpy", "hdf5"]
 
 
-class Slicer(Section):
-    """How samples are cut out of one large array; one entry for each of its dimensions."""
+PrecisionName: TypeAlias = Literal["single", "half"]
 
-    sizes: tuple[PositiveInt, ...]
-    name: str | None = None
+
+class Slicer(Section):
+    """How samples are cut out of one large array; one entry for each of its dimensions.
+
+    A block of ``sizes`` is cut out every ``strides`` (default: ``sizes``), then padded by ``padding`` on both sides or
+    to ``padded_sizes``. A size of 1 drops that dimension. What is left over at the end of a dimension is padded too,
+    or left out with ``discard_remainders``. With ``transpose`` the network sees each two-dimensional slice transposed.
+    """
+
+    sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1)] | None = None
     padding: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     padded_sizes: tuple[PositiveInt, ...] | None = None
     strides: tuple[PositiveInt, ...] | None = None
@@ -169,6 +183,23 @@ class Slicer(Section):
         if self.padded_sizes and any(p < s for p, s in zip(self.padded_sizes, self.sizes, strict=True)):
             raise ValueError("padded_sizes must not be smaller than sizes")
         return self
+
+    @model_validator(mode="after")
+    def _dimensions_fit(self) -> Self:
+        padded = zip(self.sizes, self.padding or self.padded_sizes or self.sizes, strict=True)
+        unpadded = 0 if self.padding else 1
+        if any(size == 1 and amount != unpadded for size, amount in padded):
+            raise ValueError("a dimension of size 1 is dropped from the slices and takes no padding")
+        if self.num_dimensions == 0:
+            raise ValueError("sizes are all 1: slices must keep a dimension")
+        if self.transpose and self.num_dimensions != 2:
+            raise ValueError(f"transpose needs slices of 2 dimensions, these have {self.num_dimensions}")
+        return self
+
+    @property
+    def num_dimensions(self) -> int:
+        """How many dimensions the slices keep."""
+        return sum(size > 1 for size in self.sizes)
 
 
 _DataTypeName = Annotated[DataType, any_case("data type", get_args(DataType))]
@@ -193,13 +224,14 @@ class Data(Section):
     target_grayscale: bool | None = None
     target_is_mask: bool = False
     training_tag: str | None = None
-    test_tag: str | None = None
+    # The documentation writes testing_tag, RocketML's own documents test_tag.
+    test_tag: Annotated[str | None, Field(validation_alias=AliasChoices("test_tag", "testing_tag"))] = None
     transforms: tuple[Transform, ...] | None = None
     input_transforms: tuple[Transform, ...] | None = None
     target_transforms: tuple[Transform, ...] | None = None
-    slicers: tuple[Slicer, ...] | None = None
+    slicers: Annotated[tuple[Slicer, ...], Field(min_length=1)] | None = None
     hdf5_outfile: str | None = None
-    hdf5_precision: str | None = None
+    hdf5_precision: Annotated[PrecisionName, any_case("precision", get_args(PrecisionName))] = "single"
 
     @model_validator(mode="after")
     def _paths_and_types_agree(self) -> Self:
@@ -211,6 +243,22 @@ class Data(Section):
             raise ValueError("target_path is given without input_path")
         if self.test_target_path is not None and self.test_input_path is None:
             raise ValueError("test_target_path is given without test_input_path")
+        return self
+
+    @model_validator(mode="after")
+    def _slicers_agree(self) -> Self:
+        slicers = self.slicers or ()
+        if len({len(slicer.sizes) for slicer in slicers}) > 1:
+            raise ValueError("the slicers have different numbers of sizes: each needs one for each dimension")
+        if len({slicer.num_dimensions for slicer in slicers}) > 1:
+            raise ValueError(
+                "the slicers give slices of different numbers of dimensions, which one network cannot take"
+            )
+        names = [slicer.name for slicer in slicers if slicer.name is not None]
+        if len(set(names)) < len(names):
+            raise ValueError("two slicers have the same name")
+        if self.hdf5_outfile is not None and not slicers:
+            raise ValueError("hdf5_outfile puts slices together, and there are no slicers: use test_output_path")
         return self
 
     @property

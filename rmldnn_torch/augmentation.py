@@ -184,8 +184,12 @@ def _rotation(degrees: float, height: int, width: int) -> Matrix:
     return matrix
 
 
-def blank_patches(images: Tensor, patches: Patches, generator: torch.Generator) -> Tensor:
-    """(n, channels, height, width) images with ``patches.number`` squares of each set to 0, at random places."""
+def patch_masks(images: Tensor, patches: Patches, generator: torch.Generator) -> Tensor:
+    """Where ``patches.number`` squares at random places cover each of (n, channels, height, width) images.
+
+    Returns:
+        bool (n, 1, height, width).
+    """
     num_samples, _, height, width = images.shape
     corners = torch.rand(2, num_samples, patches.number, 1, generator=generator)
     # A patch lies wholly within the image, or covers a side that is shorter than it.
@@ -194,5 +198,4 @@ def blank_patches(images: Tensor, patches: Patches, generator: torch.Generator) 
     rows = torch.arange(height, device=images.device) - first[0]
     columns = torch.arange(width, device=images.device) - first[1]
     within_rows, within_columns = ((place >= 0) & (place < patches.size) for place in (rows, columns))
-    covered = (within_rows[:, :, :, None] & within_columns[:, :, None, :]).any(dim=1, keepdim=True)
-    return images.masked_fill(covered, 0.0)
+    return (within_rows[:, :, :, None] & within_columns[:, :, None, :]).any(dim=1, keepdim=True)

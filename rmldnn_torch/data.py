@@ -16,11 +16,13 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rmldnn_contract.data import MeanAndDeviation
 from rmldnn_contract.exit_status import ConfigurationError, DataError
-from rmldnn_torch.augmentation import Samples, blank_patches, draw, warp
+from rmldnn_torch.augmentation import Samples, draw, patch_masks, warp
+from rmldnn_torch.slicing import Slices
 from rmldnn_torch.transforms import TransformPlan
 
 T = TypeVar("T")
@@ -32,9 +34,10 @@ _ORDER, _GEOMETRY, _PATCHES = 1, 2, 3
 class TargetKind(Enum):
     """What a target says, and the tensor in which a batch holds it."""
 
-    BINARY = "mask of one class"  #: float32 (n, 1, height, width), 0 or 1
-    CLASSES = "mask of class numbers"  #: int64 (n, height, width)
-    VALUES = "values"  #: float32 (n, channels, height, width), 0 to 1 before ``normalize``
+    BINARY = "mask of one class"  #: float32 (n, 1, spatial...), 0 or 1
+    CLASSES = "mask of class numbers"  #: int64 (n, spatial...)
+    VALUES = "values"  #: float32 (n, channels, spatial...), of images 0 to 1 before ``normalize``
+    LABELS = "labels"  #: one class number for each sample, int64 (n,); float32 (n, 1) where the network has one output
 
     @property
     def is_mask(self) -> bool:
@@ -58,24 +61,33 @@ class Dataset(Protocol):
         """What its targets say; None without targets."""
 
     @property
+    def slices(self) -> Slices | None:
+        """Where the samples lie in one large array; None where they are no slices of one."""
+
+    @property
+    def group_sizes(self) -> Sequence[int]:
+        """How many samples, one group after the other, may share batches; their sum is the number of samples."""
+
+    @property
     def is_in_memory(self) -> bool:
         """Whether fetching costs next to nothing."""
 
     def fetch(self, indices: Sequence[int]) -> tuple[Samples, Samples | None]:
-        """Inputs and targets of these samples, channels last: uint8 pixels, or float32 values."""
+        """Inputs and targets of these samples, channels last: uint8 pixels, or other numbers as they are."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """Samples on the device.
 
-    ``inputs`` are float32 (n, channels, height, width), ``targets`` as their kind says. A process that has no
-    share in the last batch gets an empty one.
+    ``inputs`` are float32 (n, channels, spatial...), ``targets`` as their kind says, ``indices`` the numbers of the
+    samples in the data set. A process that has no share in the last batch gets an empty one.
     """
 
     names: tuple[str, ...]
     inputs: Tensor
     targets: Tensor | None
+    indices: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -99,6 +111,7 @@ class DataSettings:
         device: where batches are made, and preloaded samples kept.
         seed: of the order and of random transforms.
         share: this process.
+        num_input_axes, num_target_axes: the spatial axes of the network's input and output, 2 for images.
     """
 
     num_classes: int
@@ -106,6 +119,8 @@ class DataSettings:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 0
     share: Share = field(default_factory=Share)
+    num_input_axes: int = 2
+    num_target_axes: int = 2
 
 
 @dataclass(frozen=True)
@@ -140,7 +155,8 @@ class Loader:
     shuffle: bool = False
 
     def __post_init__(self) -> None:
-        if self.dataset.target_kind is not None and self.inputs.random != self.targets.random:
+        has_geometry = self.dataset.target_kind not in {None, TargetKind.LABELS}
+        if has_geometry and self.inputs.random != self.targets.random:
             raise ConfigurationError(
                 "input_transforms and target_transforms have different random geometry, which would part images "
                 "from their targets: list the same jitter_crop, flips, random_zoom and random_rotate in both"
@@ -152,7 +168,7 @@ class Loader:
         return ceil(self.batch_size / self.settings.share.num_processes)
 
     def __len__(self) -> int:
-        return ceil(len(self.dataset.names) / self._global_batch_size)
+        return sum(ceil(size / self._global_batch_size) for size in self.dataset.group_sizes)
 
     @property
     def _global_batch_size(self) -> int:
@@ -167,11 +183,7 @@ class Loader:
 
     def _selections(self, epoch: int) -> Iterator[_Selection]:
         seed, share = self.settings.seed, self.settings.share
-        order = np.arange(len(self.dataset.names))
-        if self.shuffle:
-            order = torch.randperm(len(order), generator=_generator(_ORDER, seed, epoch)).numpy()
-        for number, start in enumerate(range(0, len(order), self._global_batch_size)):
-            batch = order[start : start + self._global_batch_size]
+        for number, batch in enumerate(self._batches_of_indices(epoch)):
             # The numbers are drawn for the whole batch, so that they do not depend on how many processes share it.
             numbers = draw(self.inputs.random, len(batch), _generator(_GEOMETRY, seed, epoch, number))
             yield _Selection(
@@ -180,29 +192,59 @@ class Loader:
                 generator=_generator(_PATCHES, seed, epoch, number, share.rank),
             )
 
+    def _batches_of_indices(self, epoch: int) -> list[NDArray[np.intp]]:
+        """The samples of each batch, over all processes. No batch has samples of two groups."""
+        order = np.arange(len(self.dataset.names))
+        if self.shuffle:
+            order = torch.randperm(len(order), generator=_generator(_ORDER, self.settings.seed, epoch)).numpy()
+        batches, start, batch_size = [], 0, self._global_batch_size
+        for size in self.dataset.group_sizes:
+            group = order[(order >= start) & (order < start + size)]
+            batches += [group[first : first + batch_size] for first in range(0, size, batch_size)]
+            start += size
+        # Batches follow each other as their first samples do, so that shuffled groups alternate.
+        position = np.argsort(order)
+        return sorted(batches, key=lambda batch: int(position[batch[0]]))
+
     def _load(self, selection: _Selection) -> Batch:
         if not selection.indices:
             return Batch((), torch.empty(0, device=self.settings.device), None)
         names = tuple(self.dataset.names[index] for index in selection.indices)
         raw_inputs, raw_targets = self.dataset.fetch(selection.indices)
         inputs = self._make(raw_inputs, self.inputs, selection, nearest=False)
-        for patches in self.inputs.patches:
-            inputs = blank_patches(inputs, patches, selection.generator)
+        covered = self._patches(inputs, selection.generator)
+        if covered is not None:
+            inputs = inputs.masked_fill(covered, 0.0)
         inputs = _normalize(inputs, self.inputs.scaling)
         if raw_targets is None or self.dataset.target_kind is None:
-            return Batch(names, inputs, None)
-        return Batch(names, inputs, self._make_targets(raw_targets, self.dataset.target_kind, selection))
+            return Batch(names, inputs, None, selection.indices)
+        targets = self._make_targets(raw_targets, self.dataset.target_kind, selection, covered)
+        return Batch(names, inputs, targets, selection.indices)
 
-    def _make_targets(self, samples: Samples, kind: TargetKind, selection: _Selection) -> Tensor:
+    def _patches(self, inputs: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Which pixels the patches of this batch cover, bool (n, 1, height, width); None without patches."""
+        masks = [patch_masks(inputs, patches, generator) for patches in self.inputs.patches]
+        return torch.stack(masks).any(dim=0) if masks else None
+
+    def _make_targets(
+        self, samples: Samples, kind: TargetKind, selection: _Selection, covered: Tensor | None
+    ) -> Tensor:
+        if kind is TargetKind.LABELS:
+            labels = samples if isinstance(samples, Tensor) else torch.stack(samples)
+            labels = labels.to(self.settings.device, non_blocking=True)
+            return labels if self.settings.num_classes > 1 else labels[:, None].float()
         if kind is TargetKind.VALUES:
-            return _normalize(self._make(samples, self.targets, selection, nearest=False), self.targets.scaling)
+            values = self._make(samples, self.targets, selection, nearest=False)
+            if covered is not None and self.targets.patches:
+                values = _keep_patches(values, covered)
+            return _normalize(values, self.targets.scaling)
         values = self._make(samples, self.targets, selection, nearest=True, scale=1.0)
         return values if kind is TargetKind.BINARY else values[:, 0].long()
 
     def _make(
         self, samples: Samples, plan: TransformPlan, selection: _Selection, *, nearest: bool, scale: float = 255.0
     ) -> Tensor:
-        """Float32 (n, channels, height, width) of the samples; pixels are divided by ``scale``."""
+        """Float32 (n, channels, spatial...) of the samples; pixels are divided by ``scale``."""
         if isinstance(samples, Tensor):
             samples = samples.to(self.settings.device, non_blocking=True)
             are_pixels = samples.dtype == torch.uint8
@@ -213,19 +255,25 @@ class Loader:
             values = warp(samples, plan.each_time, selection.numbers, nearest=nearest)
         elif isinstance(samples, Tensor):
             # Channels stay the fastest axis: this is torch's channels_last format, in which convolutions are faster.
-            values = samples.permute(0, 3, 1, 2).float()
+            values = samples.movedim(-1, 1).float()
         else:
             raise DataError(_different_sizes(samples))
         return values / scale if are_pixels and scale != 1.0 else values
 
 
 def _different_sizes(samples: Sequence[Tensor]) -> str:
-    height, width = samples[0].shape[:2]
-    other = next((sample for sample in samples if sample.shape != samples[0].shape), samples[0])
+    first, other = samples[0], next(sample for sample in samples if sample.shape != samples[0].shape)
+    sizes = ["x".join(str(size) for size in reversed(sample.shape[:-1])) for sample in (first, other)]
     return (
-        f"images of one batch have different shapes ({width}x{height} and {other.shape[1]}x{other.shape[0]} pixels): "
+        f"the samples of one batch have different shapes ({sizes[0]} and {sizes[1]} pixels): "
         'add {"resize": [width, height]} to the transforms'
     )
+
+
+def _keep_patches(targets: Tensor, covered: Tensor) -> Tensor:
+    if targets.shape[2:] != covered.shape[2:]:
+        raise ConfigurationError("random_patches make targets of what they cover: inputs and targets need one size")
+    return targets.masked_fill(~covered, 0.0)
 
 
 def _normalize(values: Tensor, scaling: Sequence[MeanAndDeviation]) -> Tensor:
@@ -235,7 +283,8 @@ def _normalize(values: Tensor, scaling: Sequence[MeanAndDeviation]) -> Tensor:
                 raise ConfigurationError(
                     f"normalize has {len(setting)} numbers in {name}, the images have {values.shape[1]} channels"
                 )
-        mean, deviation = (values.new_tensor(setting).reshape(-1, 1, 1) for setting in (step.mean, step.std))
+        axes = [1] * (values.ndim - 2)
+        mean, deviation = (values.new_tensor(setting).reshape(-1, *axes) for setting in (step.mean, step.std))
         values = (values - mean) / deviation
     return values
 

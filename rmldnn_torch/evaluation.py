@@ -2,22 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from rmldnn_contract.data import Data, PrecisionName
 from rmldnn_contract.training_log import EvalBatch
-from rmldnn_torch.data import Batch, Loader
+from rmldnn_torch.data import Batch, Loader, TargetKind
 from rmldnn_torch.distributed import Processes
 from rmldnn_torch.log import Reporter
 from rmldnn_torch.losses import activate
-from rmldnn_torch.metrics import dice_coefficient, dice_counts, num_dice_classes
-from rmldnn_torch.predictions import PredictionFile, prediction_file
+from rmldnn_torch.metrics import Accuracy, dice_accuracy, label_accuracy
+from rmldnn_torch.predictions import PredictionFile, prediction_file, prediction_path
+from rmldnn_torch.slice_predictions import Assembly, assembled_predictions, restore_slice
 from rmldnn_torch.task import Task
+
+
+@dataclass(frozen=True)
+class PredictionOutputs:
+    """Where the predictions of the last epoch go.
+
+    Attributes:
+        samples: the file with one dataset for each sample; None for none.
+        assembled: the file in which slices are put together again; None for none.
+        precision: of the second.
+    """
+
+    samples: Path | None = None
+    assembled: Path | None = None
+    precision: PrecisionName = "single"
+
+
+def prediction_outputs(data: Data, rank: int) -> PredictionOutputs:
+    """Where the document wants the predictions of the process ``rank``."""
+    return PredictionOutputs(
+        samples=None if data.test_output_path is None else prediction_path(data.test_output_path, rank),
+        assembled=None if data.hdf5_outfile is None else Path(data.hdf5_outfile),
+        precision=data.hdf5_precision,
+    )
+
+
+@dataclass(frozen=True)
+class _OpenPredictions:
+    """The files of predictions, while they are written."""
+
+    file: PredictionFile | None = None
+    assembly: Assembly | None = None
+
+    def write(self, loader: Loader, batch: Batch, predictions: Tensor) -> None:
+        slices = loader.dataset.slices
+        if slices is None:
+            if self.file is not None:
+                self.file.write(batch.names, predictions)
+            return
+        for name, index, prediction in zip(batch.names, batch.indices, predictions, strict=True):
+            if self.file is not None:
+                cut, block = restore_slice(slices, index, prediction)
+                self.file.write([name], torch.from_numpy(cut.without_dropped_axes(block))[None])
+            if self.assembly is not None:
+                self.assembly.add(index, prediction)
 
 
 @dataclass(frozen=True)
@@ -26,14 +74,14 @@ class Evaluator:
 
     Attributes:
         loader: the test samples, in a fixed order.
-        predictions: the file that takes the predictions of the last epoch; None for none.
+        outputs: where the predictions of the last epoch go.
     """
 
     task: Task
     loader: Loader
     processes: Processes
     reporter: Reporter
-    predictions: Path | None = None
+    outputs: PredictionOutputs = field(default_factory=PredictionOutputs)
 
     def evaluate(self, epoch: int, num_epochs: int) -> EvalBatch:
         """Evaluates once, prints the running values and gives those of the whole data set.
@@ -54,11 +102,25 @@ class Evaluator:
         self.reporter.log.rule()
         return result
 
-    def _open_predictions(self, *, is_last: bool) -> AbstractContextManager[PredictionFile | None]:
-        return nullcontext() if self.predictions is None or not is_last else prediction_file(self.predictions)
+    @contextmanager
+    def _open_predictions(self, *, is_last: bool) -> Iterator[_OpenPredictions | None]:
+        outputs, slices = self.outputs, self.loader.dataset.slices
+        if not is_last or (outputs.samples is None and outputs.assembled is None):
+            yield None
+            return
+        with ExitStack() as stack:
+            file, assembly = None, None
+            if outputs.samples is not None:
+                file = stack.enter_context(prediction_file(outputs.samples))
+            if outputs.assembled is not None and slices is not None:
+                assembly = Assembly(slices, self.task.network.output_channels)
+                stack.enter_context(
+                    assembled_predictions(outputs.assembled, outputs.precision, assembly, self.processes)
+                )
+            yield _OpenPredictions(file, assembly)
 
     @torch.inference_mode()
-    def _evaluate(self, result: EvalBatch, predictions: PredictionFile | None) -> EvalBatch:
+    def _evaluate(self, result: EvalBatch, predictions: _OpenPredictions | None) -> EvalBatch:
         sums = self._zero_sums()
         pace = self.reporter.start_pace()
         # All evaluations see the same random patches, so that their numbers can be compared.
@@ -67,7 +129,7 @@ class Evaluator:
                 output = self.task.compute_logits(batch)
                 sums += self._measure(batch, output)
                 if predictions is not None:
-                    predictions.write(batch.names, activate(output, self.task.network.output_activation))
+                    predictions.write(self.loader, batch, activate(output, self.task.network.output_activation))
             total = self.processes.sum(sums)
             if pace.is_due(number, len(self.loader)):
                 loss, accuracy = self._averages(total.tolist())
@@ -81,28 +143,31 @@ class Evaluator:
         if self.task.loss is not None and batch.targets is not None:
             sums[0] = self.task.loss(output, batch.targets) * len(batch)
             sums[1] = len(batch)
-            if self._has_accuracy:
-                activation = self.task.network.output_activation
-                sums[2:] = dice_counts(output, batch.targets, activation, self.task.ignore_index).flatten()
+            if self._accuracy is not None:
+                sums[2:] = self._accuracy.count(output, batch.targets)
         return sums
 
     def _zero_sums(self) -> Tensor:
         # Float64 holds pixel counts exactly, up to 2^53.
-        size = 2 + 2 * num_dice_classes(self.task.network.output_channels)
+        size = 2 + (0 if self._accuracy is None else self._accuracy.num_counts)
         return torch.zeros(size, dtype=torch.float64, device=self.loader.settings.device)
 
-    @property
-    def _has_accuracy(self) -> bool:
-        """Whether the targets are classes: masks, or grey values of one class."""
-        kind = self.loader.dataset.target_kind
-        is_one_class = self.task.network.output_channels == 1 and self.task.network.output_activation == "sigmoid"
-        return kind is not None and (kind.is_mask or is_one_class)
+    @cached_property
+    def _accuracy(self) -> Accuracy | None:
+        """How good the predictions are, where the targets are classes: labels, masks, or values of one class."""
+        kind, network, ignore_index = self.loader.dataset.target_kind, self.task.network, self.task.ignore_index
+        if kind is TargetKind.LABELS:
+            return label_accuracy(network.output_activation, ignore_index)
+        is_one_class = network.output_channels == 1 and network.output_activation == "sigmoid"
+        if kind is None or not (kind.is_mask or is_one_class):
+            return None
+        return dice_accuracy(network.output_channels, network.output_activation, ignore_index)
 
     def _averages(self, sums: Sequence[float]) -> tuple[float | None, float | None]:
         loss_sum, num_samples, *counts = sums
         if not num_samples:
             return None, None
         loss = loss_sum / num_samples
-        if not self._has_accuracy:
+        if self._accuracy is None:
             return loss, None
-        return loss, dice_coefficient(torch.tensor(counts, dtype=torch.float64).reshape(2, -1))
+        return loss, self._accuracy.value(torch.tensor(counts, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Image folders: which files they hold, which belong together, and their pixels as 8-bit arrays.
+"""Image files and their pixels as 8-bit arrays.
 
 Pixels are uint8 arrays of (height, width, channels), channels in the order red, green, blue. Every error is
 a ``DataError`` that names the file or folder.
@@ -6,17 +6,16 @@ a ``DataError`` that names the file or folder.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from rmldnn_contract.exit_status import DataError
+from rmldnn_contract.exit_status import DataError, MemoryExhaustedError
+from rmldnn_torch.sample_files import SampleFile, list_files
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -27,96 +26,15 @@ SUFFIXES = frozenset(
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 
 
-@dataclass(frozen=True)
-class ImageFile:
-    """An image below a folder; ``name`` is its path from there, with slashes."""
-
-    path: Path
-    name: str
-
-    @property
-    def stem(self) -> str:
-        """The name without its suffix."""
-        return str(PurePosixPath(self.name).with_suffix(""))
+# Images larger than this are taken for a mistake or an attack: a small file can claim any size.
+MAX_PIXELS = 2**28
+# Pillow's own limit is lower, warns on standard error and names no file; ``_read`` looks itself.
+Image.MAX_IMAGE_PIXELS = None
 
 
-def list_images(folder: Path) -> tuple[ImageFile, ...]:
+def list_images(folder: Path) -> tuple[SampleFile, ...]:
     """The images in a folder and those below it, sorted by name; hidden files and folders are passed over."""
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}: check the paths in the data section")
-    names = (PurePosixPath(path.relative_to(folder).as_posix()) for path in _walk(folder))
-    images = sorted(str(name) for name in names if name.suffix.lower() in SUFFIXES)
-    if not images:
-        kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in SUFFIXES))
-        raise DataError(f"the folder {folder} holds no images ({kinds})")
-    return tuple(ImageFile(folder / name, name) for name in images)
-
-
-def _walk(folder: Path) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise DataError(f"cannot read the folder {error.filename}: {error.strerror}")
-
-    found = []
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    return found
-
-
-def pair(inputs: Sequence[ImageFile], targets: Sequence[ImageFile]) -> tuple[ImageFile, ...]:
-    """The target of each input, in the order of the inputs.
-
-    They belong together when their names are equal but for the suffix, or when all targets have the same before
-    and behind what tells their inputs apart (``scan_7.png`` and ``scan_7_mask.png``, ``image_7`` and ``label_7``).
-    rmldnn pairs sorted names without looking at them, which gives the same pairs unless an addition changes the order.
-
-    Raises:
-        DataError: an image has no partner; names the first.
-    """
-    inputs_by_stem, targets_by_stem = _by_stem(inputs), _by_stem(targets)
-    if inputs_by_stem.keys() == targets_by_stem.keys():
-        return tuple(targets_by_stem[image.stem] for image in inputs)
-    partners = _partners_by_addition(inputs_by_stem, targets_by_stem)
-    if partners is not None:
-        return tuple(partners[image.stem] for image in inputs)
-    counts = f"there are {len(inputs)} inputs and {len(targets)} targets, which pair by their names"
-    for image in inputs:
-        if image.stem not in targets_by_stem:
-            raise DataError(f"{image.path} has no target: {counts}")
-    alone = next(target for target in targets if target.stem not in inputs_by_stem)
-    raise DataError(f"the target {alone.path} has no input: {counts}")
-
-
-def _by_stem(files: Sequence[ImageFile]) -> dict[str, ImageFile]:
-    by_stem: dict[str, ImageFile] = {}
-    for file in files:
-        if file.stem in by_stem:
-            raise DataError(f"{by_stem[file.stem].path} and {file.path} have the same name: remove one of them")
-        by_stem[file.stem] = file
-    return by_stem
-
-
-def _partners_by_addition(
-    inputs: Mapping[str, ImageFile], targets: Mapping[str, ImageFile]
-) -> dict[str, ImageFile] | None:
-    """The target of each input's stem, where each target is ``before`` + what tells that input apart + ``behind``."""
-    begin = _num_common_characters(inputs)
-    end = _num_common_characters([stem[begin:][::-1] for stem in inputs])
-    cores = {stem: stem[begin : len(stem) - end] for stem in inputs}
-    example = next(iter(targets))
-    num_added = max(map(len, targets)) - max(map(len, cores.values()))
-    for num_before in range(min(num_added, _num_common_characters(targets)) + 1):
-        before, behind = example[:num_before], example[len(example) - num_added + num_before :]
-        names = {stem: f"{before}{core}{behind}" for stem, core in cores.items()}
-        if targets.keys() == set(names.values()):
-            return {stem: targets[name] for stem, name in names.items()}
-    return None
-
-
-def _num_common_characters(texts: Collection[str]) -> int:
-    """How many characters at their beginning all texts share: as many as the first and last in order do."""
-    first, last = min(texts), max(texts)
-    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return list_files(folder, SUFFIXES, "images")
 
 
 def read_image(path: Path, *, gray: bool) -> Pixels:
@@ -206,9 +124,11 @@ def _on_black(image: Image.Image) -> Image.Image:
 def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}: make it smaller")
             return convert(ImageOps.exif_transpose(image))
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise MemoryExhaustedError(f"the image {path} does not fit into memory: make it smaller") from error
     except DataError as error:
         message = str(error)
         raise DataError(message if str(path) in message else f"the image {path} has {message}") from error

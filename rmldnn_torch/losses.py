@@ -105,8 +105,9 @@ def lovasz(output: Tensor, targets: Tensor, activation: str) -> Tensor:
     With a sigmoid the errors are hinges, 1 - s (2 t - 1) for logits s (section 3.1 there), mean over channels; with a
     softmax they are |t - p| (section 3.2), mean over the classes that occur in the image.
     """
-    values = one_hot(targets, output).flatten(2)
-    scores = output.flatten(2)
+    # A label is a mask of one pixel.
+    values = one_hot(targets, output).unsqueeze(-1).flatten(2)
+    scores = output.unsqueeze(-1).flatten(2)
     if activation == "sigmoid":
         truth = (values >= 0.5).to(scores.dtype)
         errors = 1 - scores * (2 * truth - 1)

@@ -2,7 +2,8 @@
 
 A dataset is called after its input file, suffix included, and lies in a group for each folder that the file
 lies in below the input folder. It is float32, channels first, and holds what the network gives: ``f[name][0, :, :]``
-is the probability of the first class at each pixel.
+is the probability of the first class at each pixel. Of a slice the dataset is called after its region, such as
+``0:64,0:576``, and holds the prediction for that region alone: without padding, and transposed back.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rmldnn_torch.files import replacing, writing
 class PredictionFile:
     """An HDF5 file that takes predictions batch by batch."""
 
-    def __init__(self, path: Path, file: h5py.File, raw: _ForgivingFile) -> None:
+    def __init__(self, path: Path, file: h5py.File, raw: ForgivingFile) -> None:
         self._path = path
         self._file = file
         self._raw = raw
@@ -43,13 +44,23 @@ def prediction_path(folder: str, rank: int) -> Path:
 @contextlib.contextmanager
 def prediction_file(path: Path) -> Iterator[PredictionFile]:
     """A prediction file that appears at ``path`` when the block ends without an error. Raises ``OutputError``."""
-    with replacing(path) as temporary, _ForgivingFile(temporary, "w+b") as raw:
+    with new_hdf5_file(path) as (file, raw):
+        yield PredictionFile(path, file, raw)
+
+
+@contextlib.contextmanager
+def new_hdf5_file(path: Path) -> Iterator[tuple[h5py.File, ForgivingFile]]:
+    """An HDF5 file that appears at ``path`` when the block ends without an error, and what it writes through.
+
+    Raises ``OutputError``, at the end at the latest; ``raise_error`` of the second tells earlier.
+    """
+    with replacing(path) as temporary, ForgivingFile(temporary, "w+b") as raw:
         with h5py.File(raw, "w") as file:
-            yield PredictionFile(path, file, raw)
+            yield file, raw
         raw.raise_error()
 
 
-class _ForgivingFile(io.FileIO):
+class ForgivingFile(io.FileIO):
     """A file that keeps its first error of writing instead of raising it.
 
     The HDF5 library does not survive a failed write: closing the file afterwards ends the process with a

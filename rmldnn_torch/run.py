@@ -16,15 +16,14 @@ from rmldnn_torch.data import DataSettings
 from rmldnn_torch.datasets import check_data_is_supported, open_test_data, open_training_data
 from rmldnn_torch.devices import describe_device, select_device
 from rmldnn_torch.distributed import Processes, join_processes
-from rmldnn_torch.evaluation import Evaluator
+from rmldnn_torch.evaluation import Evaluator, prediction_outputs
 from rmldnn_torch.keras_graph import count_operations, read_network
 from rmldnn_torch.launch import Launch
 from rmldnn_torch.log import Histories, Log, Reporter
 from rmldnn_torch.losses import build_loss
 from rmldnn_torch.network import Network, count_parameters
 from rmldnn_torch.optimizers import Optimization, build_optimization
-from rmldnn_torch.predictions import prediction_path
-from rmldnn_torch.shapes import ShapeCheck
+from rmldnn_torch.shapes import ShapeCheck, num_axes
 from rmldnn_torch.task import Task
 from rmldnn_torch.trainer import Trainer
 from rmldnn_torch.weights import LoadReport, load_checkpoint
@@ -90,12 +89,15 @@ def _execute(context: _Context) -> None:
     network = _build_network(context)
     optimization = _build_optimization(context, network)
     task = _build_task(context, network)
+    num_input_axes, num_target_axes = num_axes(network)
     settings = DataSettings(
         num_classes=network.output_channels,
         ignore_index=task.ignore_index,
         device=context.device,
         seed=context.options.seed,
         share=processes.share,
+        num_input_axes=num_input_axes,
+        num_target_axes=num_target_axes,
     )
     training = open_training_data(document.data, settings, log)
     test = open_test_data(document.data, settings, log)
@@ -106,7 +108,8 @@ def _execute(context: _Context) -> None:
     outfile = document.outfile if processes.share.rank == 0 else None
     with Histories(outfile, trains=training is not None, evaluates=test is not None) as histories:
         reporter = Reporter(log, histories)
-        evaluator = None if test is None else Evaluator(task, test, processes, reporter, _prediction_path(context))
+        outputs = prediction_outputs(document.data, processes.share.rank)
+        evaluator = None if test is None else Evaluator(task, test, processes, reporter, outputs)
         if training is not None and optimization is not None:
             trainer = Trainer(task, training, optimization, evaluator, processes, reporter, document.checkpoints)
             trainer.train(document.num_epochs)
@@ -180,8 +183,3 @@ def _build_task(context: _Context, network: Network) -> Task:
     context.log.block("Loss", document.model_dump(exclude_none=True))
     loss = build_loss(document, network.output_activation, network.output_channels)
     return Task(network, loss, document.ignore_index, check_shapes)
-
-
-def _prediction_path(context: _Context) -> Path | None:
-    folder = context.document.data.test_output_path
-    return None if folder is None else prediction_path(folder, context.processes.share.rank)

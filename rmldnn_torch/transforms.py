@@ -1,6 +1,6 @@
 """The transforms of the document, split into what is done once and what is done anew for each batch.
 
-What is fixed (resize, crop, rotation, colours) happens to the 8-bit image right after decoding and is kept with
+What is fixed (resize, crop, rotation, colours) happens to an image or array right after it is read and is kept with
 it. From the first random transform on, geometry belongs to ``augmentation``, which works on batches. Scaling
 by ``normalize`` and the blanking of ``random_patches`` come last, whatever their place in the list: pixels
 that a rotation brings in are black, not the mean colour.
@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from rmldnn_contract.data import (
     CenterCrop,
@@ -34,11 +35,12 @@ from rmldnn_contract.data import (
 )
 from rmldnn_contract.exit_status import ConfigurationError, DataError
 from rmldnn_contract.names import unknown_name
-from rmldnn_torch.images import Pixels
 
 RandomGeometry: TypeAlias = JitterCrop | RandomHorizontalFlip | RandomVerticalFlip | RandomZoom | RandomRotate
 FixedGeometry: TypeAlias = Resize | CenterCrop | Rotate
 Geometry: TypeAlias = RandomGeometry | FixedGeometry
+
+AnyArray: TypeAlias = NDArray[Any]
 
 _RANDOM = (JitterCrop, RandomHorizontalFlip, RandomVerticalFlip, RandomZoom, RandomRotate)
 _FIXED = (Resize, CenterCrop, Rotate)
@@ -51,7 +53,7 @@ class TransformPlan:
     Attributes:
         once: on the decoded image.
         each_time: geometry for each batch; begins with a random transform, if there is any.
-        patches: squares that are blanked out.
+        patches: squares that are blanked out of inputs, and all that is left of targets.
         scaling: means and standard deviations.
     """
 
@@ -86,36 +88,36 @@ def plan_transforms(transforms: Sequence[Transform], *, training: bool) -> Trans
     )
 
 
-def transform_pixels(image: Pixels, steps: Sequence[FixedGeometry | ConvertColor], *, is_mask: bool) -> Pixels:
-    """Carries out fixed transforms on one (height, width, channels) image.
+def transform_array(array: AnyArray, steps: Sequence[FixedGeometry | ConvertColor], *, is_mask: bool) -> AnyArray:
+    """Carries out fixed transforms on one (height, width, channels) image or array of numbers, and keeps its type.
 
     Images are interpolated bilinearly without antialiasing (OpenCV's ``INTER_LINEAR``, which rmldnn's
     documentation suggests), masks take the nearest pixel, with the same pixel centres
-    (``INTER_NEAREST_EXACT``). Colours of masks are left as they are.
+    (``INTER_NEAREST_EXACT``). Colours of masks are left as they are. Without steps, an array may have any axes.
     """
     for step in steps:
-        image = _transform(step, image, is_mask)
-        if image.ndim == 2:  # OpenCV drops a single channel
-            image = image[..., np.newaxis]
-    return image
+        array = _transform(step, array, is_mask)
+        if array.ndim == 2:  # OpenCV drops a single channel
+            array = array[..., np.newaxis]
+    return array
 
 
 @singledispatch
-def _transform(step: object, _image: Pixels, _is_mask: bool) -> Pixels:
-    raise TypeError(f"{type(step).__name__} is not carried out on 8-bit images")
+def _transform(step: object, _image: AnyArray, _is_mask: bool) -> AnyArray:
+    raise TypeError(f"{type(step).__name__} is not carried out once")
 
 
 @_transform.register
-def _(step: Resize, image: Pixels, is_mask: bool) -> Pixels:
+def _(step: Resize, image: AnyArray, is_mask: bool) -> AnyArray:
     width, height = step.resize
     if image.shape[:2] == (height, width):
         return image
     interpolation = cv2.INTER_NEAREST_EXACT if is_mask else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), dtype=np.uint8)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation))
 
 
 @_transform.register
-def _(step: CenterCrop, image: Pixels, _is_mask: bool) -> Pixels:
+def _(step: CenterCrop, image: AnyArray, _is_mask: bool) -> AnyArray:
     width, height = step.center_crop
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     if top < 0 or left < 0:
@@ -124,21 +126,21 @@ def _(step: CenterCrop, image: Pixels, _is_mask: bool) -> Pixels:
 
 
 @_transform.register
-def _(step: Rotate, image: Pixels, is_mask: bool) -> Pixels:
+def _(step: Rotate, image: AnyArray, is_mask: bool) -> AnyArray:
     height, width = image.shape[:2]
     # OpenCV turns counter-clockwise about a point given in coordinates whose pixel centres are whole numbers.
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -step.rotate, 1.0)
     interpolation = cv2.INTER_NEAREST if is_mask else cv2.INTER_LINEAR
-    return np.asarray(cv2.warpAffine(image, matrix, (width, height), flags=interpolation), dtype=np.uint8)
+    return np.asarray(cv2.warpAffine(image, matrix, (width, height), flags=interpolation))
 
 
 @_transform.register
-def _(step: ConvertColor, image: Pixels, is_mask: bool) -> Pixels:
+def _(step: ConvertColor, image: AnyArray, is_mask: bool) -> AnyArray:
     if is_mask:
         return image
     code = color_code(step.convert_color)
     try:
-        return np.asarray(cv2.cvtColor(image, code), dtype=np.uint8)
+        return np.asarray(cv2.cvtColor(image, code))
     except cv2.error:
         raise DataError(f"convert_color {step.convert_color} does not take {image.shape[2]} channels") from None
 

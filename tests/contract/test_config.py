@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmldnn_contract.config import LOSSES, Configuration, parse_configuration, read_configuration
-from rmldnn_contract.data import TRANSFORMS, Resize
+from rmldnn_contract.data import TRANSFORMS, Normalize, Resize
 from rmldnn_contract.exit_status import ConfigurationError
 from rmldnn_contract.optimizer import OPTIMIZERS, Adam, ExponentialScheduler
 
@@ -239,3 +239,64 @@ def test_a_document_does_not_change_once_read() -> None:
     configuration = Configuration.model_validate(TUTORIAL)
     with pytest.raises(ValueError, match="frozen"):
         configuration.neural_network = configuration.neural_network  # type: ignore[misc]
+
+
+# --- slicers, labels and what else the published documents of arrays and classes hold
+
+
+def test_the_slicers_of_the_documentation() -> None:
+    document = [
+        {"name": "yz-slices", "sizes": [1, 131, 1001], "padded_sizes": [1, 144, 1008], "transpose": False},
+        {"name": "xz-slices", "sizes": [540, 1, 1001], "padded_sizes": [560, 1, 1008], "transpose": True},
+    ]
+    data = parse_configuration(changed("data.slicers", document)).neural_network.data
+    assert data.slicers is not None
+    assert [slicer.num_dimensions for slicer in data.slicers] == [2, 2]
+    assert data.hdf5_precision == "single"
+
+
+@pytest.mark.parametrize(
+    ("slicers", "message"),
+    [
+        ([], "slicers: Tuple should have at least 1 item"),
+        ([{"sizes": []}], "slicers.0.sizes: Tuple should have at least 1 item"),
+        ([{"sizes": [1, 1]}], "sizes are all 1"),
+        ([{"sizes": [4, 4], "strides": [1]}], "strides has 1 entries, sizes has 2"),
+        ([{"sizes": [4, 4], "padding": [1, 1], "padded_sizes": [6, 6]}], "give padding or padded_sizes, not both"),
+        ([{"sizes": [4, 4], "padded_sizes": [4, 3]}], "padded_sizes must not be smaller than sizes"),
+        ([{"sizes": [1, 4], "padding": [1, 1]}], "a dimension of size 1 is dropped from the slices"),
+        ([{"sizes": [1, 4], "padded_sizes": [2, 4]}], "a dimension of size 1 is dropped from the slices"),
+        ([{"sizes": [4, 4, 4], "transpose": True}], "transpose needs slices of 2 dimensions, these have 3"),
+        ([{"sizes": [4, 4]}, {"sizes": [4]}], "the slicers have different numbers of sizes"),
+        ([{"sizes": [4, 4]}, {"sizes": [1, 4]}], "the slicers give slices of different numbers of dimensions"),
+        ([{"sizes": [4], "name": "a"}, {"sizes": [5], "name": "a"}], "two slicers have the same name"),
+    ],
+)
+def test_faults_of_slicers(slicers: list[object], message: str) -> None:
+    assert message in fault(changed("data.slicers", slicers))
+
+
+def test_slices_can_be_put_together_in_two_precisions() -> None:
+    document = json.loads(changed("data.slicers", [{"sizes": [4, 4], "padding": [0, 2]}]))
+    data = document["neural_network"]["data"]
+    data |= {"hdf5_outfile": "prediction.h5", "hdf5_precision": "HALF"}
+    assert parse_configuration(json.dumps(document)).neural_network.data.hdf5_precision == "half"
+    data["hdf5_precision"] = "double"
+    assert "unknown precision 'double'" in fault(json.dumps(document))
+    assert "hdf5_outfile puts slices together, and there are no slicers" in fault(changed("data.hdf5_outfile", "a.h5"))
+
+
+@pytest.mark.parametrize("key", ["test_tag", "testing_tag"])
+def test_both_published_names_of_the_tag_of_test_samples(key: str) -> None:
+    configuration = parse_configuration(changed(f"data.{key}", "testing"))
+    assert configuration.neural_network.data.test_tag == "testing"
+    assert parse_configuration(configuration.to_json()) == configuration
+
+
+def test_a_deviation_without_a_mean_is_a_published_form() -> None:
+    (step,) = (
+        parse_configuration(changed("data.transforms", [{"normalize": {"std": 0.5}}])).neural_network.data.transforms
+        or ()
+    )
+    assert isinstance(step, Normalize)
+    assert (step.normalize.mean, step.normalize.std) == (0.0, 0.5)

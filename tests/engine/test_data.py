@@ -16,7 +16,8 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from rmldnn_contract.data import Data, Transform
-from rmldnn_contract.exit_status import ConfigurationError, DataError
+from rmldnn_contract.exit_status import ConfigurationError, DataError, MemoryExhaustedError
+from rmldnn_torch import sources
 from rmldnn_torch.augmentation import Samples
 from rmldnn_torch.data import DataSettings, Loader, Share, TargetKind
 from rmldnn_torch.datasets import check_data_is_supported, open_test_data, open_training_data
@@ -30,9 +31,11 @@ class Numbers:
     kind = "numbers"
     target_kind = TargetKind.VALUES
     is_in_memory = True
+    slices = None
 
     def __init__(self, count: int) -> None:
         self.names = [f"sample {number}" for number in range(count)]
+        self.group_sizes = [count]
 
     def fetch(self, indices: Sequence[int]) -> tuple[Samples, Samples | None]:
         pixels = torch.tensor(indices, dtype=torch.uint8).reshape(-1, 1, 1, 1)
@@ -254,13 +257,49 @@ def test_an_image_that_cannot_be_read_is_named(lesions: Path, tmp_path: Path, pr
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"type": "numpy"}, "data of the type 'numpy' cannot be read by this engine yet"),
-        ({"target_type": "labels"}, "data of the type 'labels'"),
-        ({"hdf5_outfile": "x.h5"}, "data.hdf5_outfile is not supported by this engine yet"),
-        ({"training_tag": "train"}, "data.training_tag is not supported"),
+        ({"type": "labels"}, "labels are targets: set data.input_type to images"),
+        ({"target_type": "labels"}, "data.target_path is given, but labels come from the folders of the inputs"),
+        ({"target_type": "numpy", "slicers": [{"sizes": [8, 8]}]}, "data.slicers cut arrays"),
+        ({"training_tag": "train"}, "data.training_tag tells where labels are"),
         ({"target_path": None}, "data.target_path is missing"),
     ],
 )
-def test_what_cannot_be_read_yet_is_refused(lesions: Path, changes: dict[str, object], message: str) -> None:
+def test_what_does_not_go_together_is_refused(lesions: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         check_data_is_supported(data_of(lesions, **changes))
+
+
+def test_samples_that_cannot_all_be_kept_in_memory(lesions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "gather", lambda *_: torch.empty(2**50))
+    with pytest.raises(MemoryExhaustedError, match=r"the 24 samples in and below .* do not fit into memory together"):
+        opened(data_of(lesions, preload=True))
+
+
+# --- inpainting
+
+
+def test_patches_are_taken_out_of_inputs_and_left_of_targets(lesions: Path) -> None:
+    patches, scaling = {"random_patches": {"number": 3, "size": 6}}, {"normalize": {"mean": 0.5, "std": 0.5}}
+    folder = str(lesions / "train" / "inputs")
+
+    def batch_of(**transforms: object) -> tuple[Tensor, Tensor]:
+        data = data_of(lesions, target_path=folder, target_is_mask=False, batch_size=24, **transforms)
+        (batch,) = opened(data).batches(1)
+        assert batch.targets is not None
+        return batch.inputs, batch.targets
+
+    _, whole = batch_of()
+    inputs, targets = batch_of(transforms=[patches])
+    missing = inputs != whole
+    assert torch.equal(inputs + targets, whole)
+    assert 0 < missing.float().mean() < 3 * 36 / 32**2
+    assert torch.equal(targets[missing], whole[missing])
+    assert not targets[~missing].any()
+    scaled = batch_of(transforms=[patches, scaling])
+    torch.testing.assert_close(scaled[0], (inputs - 0.5) / 0.5)
+    torch.testing.assert_close(scaled[1], (targets - 0.5) / 0.5)
+    only_inputs = batch_of(input_transforms=[patches])
+    assert torch.equal(only_inputs[0], inputs)
+    assert torch.equal(only_inputs[1], whole)
+    with pytest.raises(ConfigurationError, match="inputs and targets need one size"):
+        batch_of(input_transforms=[patches], target_transforms=[{"resize": [16, 16]}, patches])

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 
 from rmldnn_contract.data import Patches, Transform
 from rmldnn_contract.exit_status import ConfigurationError, DataError
-from rmldnn_torch.augmentation import blank_patches, draw, warp
-from rmldnn_torch.transforms import TransformPlan, plan_transforms, transform_pixels
+from rmldnn_torch.augmentation import draw, patch_masks, warp
+from rmldnn_torch.transforms import TransformPlan, plan_transforms, transform_array
 
 NOISE = np.random.default_rng(0).integers(0, 256, (37, 52, 3), dtype=np.uint8)
 MASK = (NOISE[..., :1] > 128).astype(np.uint8)
@@ -29,7 +29,7 @@ def steps(*documents: Mapping[str, object]) -> tuple[Transform, ...]:
 
 
 def once(image: NDArray[np.uint8], *documents: Mapping[str, object], is_mask: bool = False) -> NDArray[np.uint8]:
-    return transform_pixels(image, plan_transforms(steps(*documents), training=True).once, is_mask=is_mask)
+    return transform_array(image, plan_transforms(steps(*documents), training=True).once, is_mask=is_mask)
 
 
 def each_time(
@@ -206,16 +206,16 @@ def test_any_geometry_ends_at_the_size_of_its_last_resize(
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 15), st.integers(0, 2**32))
 def test_a_blanked_patch_is_a_square_within_the_image(height: int, width: int, size: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    result = blank_patches(torch.ones(3, 2, height, width), Patches(number=1, size=size), generator)
-    assert torch.equal(result[:, 0], result[:, 1])
-    for image in result[:, 0]:
-        rows, columns = torch.nonzero(image == 0, as_tuple=True)
+    masks = patch_masks(torch.ones(3, 2, height, width), Patches(number=1, size=size), generator)
+    assert masks.shape == (3, 1, height, width)
+    for mask in masks[:, 0]:
+        rows, columns = torch.nonzero(mask, as_tuple=True)
         assert sorted(set(rows.tolist())) == list(range(int(rows.min()), int(rows.min()) + min(size, height)))
         assert sorted(set(columns.tolist())) == list(range(int(columns.min()), int(columns.min()) + min(size, width)))
         assert len(rows) == min(size, height) * min(size, width)
 
 
 def test_patches_differ_from_image_to_image() -> None:
-    result = blank_patches(torch.ones(8, 1, 64, 64), Patches(number=3, size=8), torch.Generator().manual_seed(0))
-    assert len({tuple(image.flatten().tolist()) for image in result}) == 8
-    assert ((result == 0).flatten(1).sum(1) <= 3 * 64).all()
+    masks = patch_masks(torch.ones(8, 1, 64, 64), Patches(number=3, size=8), torch.Generator().manual_seed(0))
+    assert len({tuple(mask.flatten().tolist()) for mask in masks}) == 8
+    assert (masks.flatten(1).sum(1) <= 3 * 64).all()
