@@ -17,7 +17,7 @@ help: ## Show this list
 	@echo 'Usage: make TARGET [PYTHON=python3.12] [TORCH_INDEX=$(CPU_INDEX)]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(INSTALLED) ## Search, train and infer on synthetic images, in under two minutes
+demo: $(INSTALLED) ## Search, train and infer on synthetic images, in about a minute once installed
 	$(RUN) rml_optimization.py demo
 
 test: lint ## Check style and types, run all tests, show the coverage (PYTEST_ARGS='-k docker' to choose)

@@ -152,7 +152,8 @@ def search(
     best_model/, the history of all trials to list_acc.json; then `infer` runs it on the test images.
     """
     if version:
-        _show_version()
+        typer.echo(f"rml-optimization {__version__}")
+        raise typer.Exit
     if ctx.invoked_subcommand is not None:
         return
     options = SearchOptions(
@@ -268,8 +269,9 @@ def run_infer(
     if gallery is not None:
         from rml_search.gallery import draw_gallery_of_inference
 
+        replaced = " (an earlier one was replaced)" if gallery.exists() else ""
         draw_gallery_of_inference(result, workspace, gallery)
-        typer.echo(f"The gallery is {gallery}")
+        typer.echo(f"The gallery is {shown(gallery)}{replaced}")
 
 
 @app.command()
@@ -290,7 +292,7 @@ def prepare(
     ] = 0.1,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another seed, another split.")] = 0,
 ) -> None:
-    """Make data/{train,test}/{inputs,targets} from a folder of images and masks."""
+    """Make a data set of a folder of images and masks."""
     from rml_search.plain_output import prepare_table
     from rml_search.prepare import prepare as prepare_data_set
 
@@ -303,12 +305,13 @@ def prepare(
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the demo.")] = Path("demo"),
 ) -> None:
-    """Search, train and infer on synthetic images, on the CPU, in about a minute."""
+    """Search, train and infer on synthetic images, on the CPU."""
     from rml_search.demo import demo_options, write_demo_files
 
     started = time.monotonic()
     workspace = Workspace(out)
     choice = RuntimeChoice(RuntimeName.LOCAL)
+    _prepare_runtime(choice, workspace, gpu=False, num_procs=1)
     typer.echo(f"Making synthetic ultrasound images in {out}")
     write_demo_files(workspace.root)
     run_search(demo_options(workspace.root), workspace, choice, gpu=False)
@@ -321,8 +324,11 @@ def doctor(
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of images and masks.")] = Path("./data"),
     layers: Annotated[Path, typer.Option("--layers", metavar="FILE", help="Network file.")] = Path("./layers.json"),
     docker_image: Annotated[
-        str, typer.Option("--docker-image", "-docker", metavar="IMAGE", help="Docker image.")
-    ] = DEFAULT_DOCKER_IMAGE,
+        str | None,
+        typer.Option(
+            "--docker-image", "-docker", metavar="IMAGE", help="Docker image.  [default: RocketML's and ours]"
+        ),
+    ] = None,
 ) -> None:
     """Say of each thing that a search needs whether it is there."""
     from rml_search.doctor import examine
@@ -354,11 +360,6 @@ def _prepare_runtime(
     if use_gpu:
         return chosen, ", ".join(gpus)
     return chosen, "CPU (--no-gpu)" if gpu is False else "CPU, because nvidia-smi finds no GPU here"
-
-
-def _show_version() -> NoReturn:
-    typer.echo(f"rml-optimization {__version__}")
-    raise typer.Exit
 
 
 def main() -> None:

@@ -77,8 +77,9 @@ class Search:
             raise self._all_failed(self.results[-1])
 
     def _run_trial(self, study: optuna.Study, runner: TrialRunner) -> TrialResult:
-        trial = study.ask()
-        hyperparameters = suggest(trial, self.options)
+        with uninterrupted():
+            trial = study.ask()
+            hyperparameters = suggest(trial, self.options)
         started = time.monotonic()
         epochs: list[EpochRecord] = []
 

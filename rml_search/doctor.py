@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,14 @@ from rml_search.dataset import check_data_set
 from rml_search.devices import find_gpus
 from rml_search.errors import SearchError
 from rml_search.network_file import check_network_file
+from rml_search.options import DEFAULT_DOCKER_IMAGE
 from rml_search.paths import Workspace
 
 #: A checkpoint of the tutorial's network with Adam's state is 0.4 GB, and a trial holds a few of them.
 _LITTLE_DISK = 5 * 10**9
+
+#: What ``make image`` builds.
+OUR_IMAGE = "rmldnn-torch:latest"
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,12 @@ class Finding:
     advice: str | None = None
 
 
-def examine(workspace: Workspace, data: Path, layers: Path, docker_image: str) -> list[Finding]:
+def examine(workspace: Workspace, data: Path, layers: Path, docker_image: str | None) -> list[Finding]:
     """Looks at this machine and at the folder of a search; changes nothing."""
     return [
         Finding("Python", True, platform.python_version()),
         _built_in_engine(),
-        *_docker(docker_image),
+        *_docker([docker_image] if docker_image else [DEFAULT_DOCKER_IMAGE, OUR_IMAGE]),
         _singularity(),
         _gpus(),
         _disk(workspace),
@@ -59,18 +63,24 @@ def _built_in_engine() -> Finding:
     return Finding("Built-in engine", False, "PyTorch is not installed", "pip install '.[engine]', or use a container")
 
 
-def _docker(image: str) -> list[Finding]:
+def _docker(images: Sequence[str]) -> list[Finding]:
     from rml_search.runtime.docker import connect, holds_image
 
     try:
         version = connect().version()["Version"]
     except SearchError as error:
         return [Finding("Docker", False, str(error))]
-    engine = Finding("Docker", True, f"engine {version}")
-    if holds_image(image):
-        return [engine, Finding("Docker image", True, image)]
-    advice = "make image builds ours, rmldnn-torch:latest"
-    return [engine, Finding("Docker image", False, f"{image} is not on this machine", advice)]
+    return [
+        Finding("Docker", True, f"engine {version}"),
+        *(_docker_image(image, holds_image(image)) for image in images),
+    ]
+
+
+def _docker_image(image: str, is_there: bool) -> Finding:
+    if is_there:
+        return Finding("Docker image", True, image)
+    advice = "make image builds it" if image == OUR_IMAGE else None
+    return Finding("Docker image", False, f"{image} is not on this machine", advice)
 
 
 def _singularity() -> Finding:

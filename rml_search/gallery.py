@@ -114,7 +114,7 @@ def _title(rows: Sequence[GalleryRow], num_shown: int) -> str:
     if mean is None:
         return count if num_shown == len(rows) else f"The first {num_shown} of {count}"
     shown = "" if num_shown == 1 else f"; {num_shown} of them from the worst to the best"
-    return f"Mean Dice {mean:.3f} over {count}{shown}"
+    return f"Mean Dice of the lesion {mean:.3f} over {count}{shown}"
 
 
 def _draw(rows: Sequence[GalleryRow], title: str) -> Figure:
@@ -201,8 +201,8 @@ def _write(figure: Figure, text: str, at: tuple[float, float], *, size: int, ali
 def _dice_label(row: GalleryRow) -> str:
     if row.dice is None or row.target is None:
         return ""
-    nothing_there = not row.target.any() and row.dice == 1
-    return f"Dice {row.dice:.3f}" + (" (no lesion, none found)" if nothing_there else "")
+    without_lesion = f" (no lesion, {'none' if row.dice == 1 else 'one'} found)"
+    return f"Dice {row.dice:.3f}" + ("" if row.target.any() else without_lesion)
 
 
 def _shorten(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Ending early on request: by Ctrl-C, or by SIGTERM as batch systems send it."""
+"""Ending early on request: a signal unwinds the program instead of breaking it off."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+# Ctrl-C; the request of a batch system; a terminal that is gone.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
@@ -58,7 +61,7 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Makes SIGINT and SIGTERM raise :class:`Interrupted`, so that containers and processes are stopped on the way.
+    """Makes these signals raise :class:`Interrupted`, so that containers and processes are stopped on the way.
 
     Further signals are ignored: they would break off the cleaning up.
     """
@@ -69,7 +72,9 @@ def interruptible() -> Iterator[None]:
         _deferral.waiting = number
         _deferral.raise_waiting()
 
-    handlers = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What is ignored stays ignored: nohup and shells that start a program in the background want it so.
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    handlers = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
     finally:

@@ -112,8 +112,8 @@ class Workspace:
         return TrialPaths(self.trials / f"{number:04}")
 
     def results(self) -> tuple[Path, ...]:
-        """All that a search writes, whether it is there or not."""
-        return (self.best_model, self.list_acc, self.study_database, self.trials)
+        """All that a search and its inference write, whether it is there or not."""
+        return (self.best_model, self.list_acc, self.study_database, self.trials, self.predictions)
 
     def earlier(self, when: datetime) -> Path:
         """A folder, not there yet, for the results of a search that another one follows."""

@@ -38,9 +38,9 @@ def settings_table(options: SearchOptions, data: DataSetSummary, runtime: str, r
         ("Losses", ", ".join(options.losses)),
         ("Learning rate", f"{low:g} to {high:g}, log-uniform"),
         ("Learning rate scheduler", scheduler),
-        ("Network", str(options.layers)),
+        ("Network", shown(options.layers)),
         ("Transfer learning", str(options.transfer_learning or "none")),
-        ("Data", str(options.data)),
+        ("Data", shown(options.data)),
         ("Training images", str(data.train)),
         ("Test images", str(data.test)),
         ("Image size", "{} x {}".format(*options.image_size)),
@@ -128,17 +128,13 @@ class PlainObserver:
         )
 
     def trial_finished(self, result: TrialResult, best: TrialResult | None) -> None:
-        """``Trial 3 complete in 12 s: accuracy 0.851 in epoch 5; best so far: 0.904 of trial 1``."""
-        head = f"Trial {result.number} {result.state.value} after {result.seconds:.1f} s: "
+        """``Trial 3 complete in 12 s: accuracy 0.851 in epoch 5 (best 0.904, trial 1)``."""
+        head = f"Trial {result.number} {result.state.value} after {result.seconds:.0f} s: "
         if result.state is TrialState.FAILED:
             self._show(head + (result.reason or "for no known reason"))
             return
         epoch = result.best_epoch
         text = "" if epoch is None else f"accuracy {epoch.accuracy:.3f} in epoch {epoch.epoch}"
         if best is not None and best.max_accuracy is not None:
-            text += (
-                "; the best so far"
-                if best is result
-                else f"; best so far {best.max_accuracy:.3f} of trial {best.number}"
-            )
+            text += ", the best so far" if best is result else f" (best {best.max_accuracy:.3f}, trial {best.number})"
         self._show(head + text)

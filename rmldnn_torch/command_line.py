@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import NoReturn
 
 from rmldnn_contract.config import NeuralNetwork, read_configuration
 from rmldnn_contract.exit_status import (
+    DeviceError,
     EngineError,
     ExitStatus,
     MemoryExhaustedError,
@@ -110,6 +112,10 @@ def _main(arguments: Sequence[str], log: Log) -> int:
 
 
 def _run(document: NeuralNetwork, arguments: Arguments, launch: Launch, log: Log) -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise DeviceError(
+            "this engine needs PyTorch: pip install 'rml-optimization[engine]', or '.[engine]' in a checkout"
+        )
     from rmldnn_torch.run import Options, run  # torch takes a second, which --help need not wait for
 
     run(document, Options(arguments.seed, arguments.deterministic), launch, log)

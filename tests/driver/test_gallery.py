@@ -183,7 +183,7 @@ def test_empty_prediction_of_an_empty_mask(tmp_path: Path) -> None:
 def test_texts(tmp_path: Path) -> None:
     rows = [shifted_row("a $x$ <b>", 2), shifted_row("b", 4)]
     found = draw_as_text(rows, tmp_path / "gallery.svg")
-    assert "Mean Dice 0.700 over 2 images; 2 of them from the worst to the best" in found
+    assert "Mean Dice of the lesion 0.700 over 2 images; 2 of them from the worst to the best" in found
     assert [text for text in found if text.startswith("Dice")] == ["Dice 0.600", "Dice 0.800"]
     assert {"Input", "Prediction", "Ground truth", "ground truth", "b"} <= set(found)
     assert "a $x$ &lt;b&gt;" in found
@@ -193,7 +193,7 @@ def test_worst_and_best_are_shown(tmp_path: Path) -> None:
     rows = [shifted_row(f"{shift}", shift) for shift in (3, 9, 0, 6, 1, 8, 2, 5, 4)]
     found = draw_as_text(rows, tmp_path / "gallery.svg", max_rows=3)
     assert [text for text in found if text.startswith("Dice")] == ["Dice 0.100", "Dice 0.600", "Dice 1.000"]
-    assert any(text.startswith("Mean Dice 0.578 over 9 images") for text in found)  # (9 - 3.8) / 9
+    assert any(text.startswith("Mean Dice of the lesion 0.578 over 9 images") for text in found)  # (9 - 3.8) / 9
 
 
 def test_first_are_shown_without_targets(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rml_search.interruption import Interrupted, interruptible, uninterrupted
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_raises_and_says_how_the_program_ends(number, code):
     with pytest.raises(Interrupted, match=f"stopped by {number.name}") as caught, interruptible():
         os.kill(os.getpid(), number)
@@ -53,3 +53,13 @@ def test_a_second_signal_does_not_break_off_the_cleaning_up():
     with pytest.raises(Interrupted):
         work()
     assert cleaned == [True]
+
+
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
