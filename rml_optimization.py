@@ -155,6 +155,7 @@ def search(
         typer.echo(f"rml-optimization {__version__}")
         raise typer.Exit
     if ctx.invoked_subcommand is not None:
+        _refuse_options_before(ctx, ctx.invoked_subcommand)
         return
     options = SearchOptions(
         num_trials=_required("--num-trials", num_trials),
@@ -339,6 +340,13 @@ def doctor(
 
 
 # --- what commands have in common --------------------------------------------------------------------
+
+
+def _refuse_options_before(ctx: typer.Context, command: str) -> None:
+    for name in ctx.params:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise OptionError(f"--{name.replace('_', '-')} stands before {command}: put it after")
 
 
 def _required(option: str, value: Value | None) -> Value:

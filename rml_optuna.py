@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import optuna
 from optuna.trial import TrialState as OptunaState
@@ -18,7 +18,7 @@ from rml_search.hyperparameters import Hyperparameters
 from rml_search.interruption import uninterrupted
 from rml_search.observer import SearchObserver
 from rml_search.options import SearchOptions
-from rml_search.paths import Workspace, shown
+from rml_search.paths import Workspace, shown, write_atomically
 from rml_search.results import (
     TrialResult,
     TrialState,
@@ -69,6 +69,10 @@ class Search:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = create_study(self.workspace, self.options.seed)
+        # A copy of its own, since the person may change the file while the search runs.
+        self.workspace.trials.mkdir(exist_ok=True)
+        write_atomically(self.workspace.trial_layers, self.options.layers.read_text(encoding="utf-8-sig"))
+        self.options = replace(self.options, layers=self.workspace.trial_layers)
         runner = TrialRunner(self.options, self.workspace, self.runtime)
         for _ in range(self.options.num_trials):
             result = self._run_trial(study, runner)
@@ -89,8 +93,8 @@ class Search:
                 trial.report(epoch.accuracy, step=epoch.epoch)
             self.observer.epoch_finished(trial.number, epoch)
 
-        self.observer.trial_started(trial.number, hyperparameters)
         try:
+            self.observer.trial_started(trial.number, hyperparameters)
             result = runner.run(trial.number, hyperparameters, on_epoch)
         except BaseException as error:
             reason = str(error) if isinstance(error, Exception) else "interrupted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import traceback
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from rml_search.errors import WriteError
 
 UNEXPECTED = 70
+
+_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 def explain_unexpected(error: Exception) -> tuple[str, int]:
@@ -23,7 +26,7 @@ def explain_unexpected(error: Exception) -> tuple[str, int]:
 def _refusal(error: BaseException | None) -> str | None:
     """Follows the chain of causes down to what the system said: SQLAlchemy and Optuna wrap their errors."""
     while error is not None:
-        if isinstance(error, OSError) and error.strerror:
+        if isinstance(error, OSError) and error.errno in _REFUSALS and error.strerror:
             return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
         if "database or disk is full" in str(error):
             return "No space left on device: study.db"

@@ -16,8 +16,8 @@ from rmldnn_contract.config import Configuration, read_configuration
 from rmldnn_contract.training_log import EpochReader, EpochRecord, Failure, parse_line, without_stamp
 
 # Beside the predictions: what they were made with, and what the engine said.
-_CONFIG = "config.json"
-_LOG = "rmldnn.log"
+_CONFIG = "inference_config.json"
+_LOG = "inference.log"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def move_predictions_aside(workspace: Workspace, config: Path, when: datetime) -
     aside = workspace.earlier(when) / folder.name
     aside.mkdir(parents=True)
     for path in [*predictions, folder / _CONFIG, folder / _LOG]:
-        if path.exists():
+        if path.exists() and path.resolve() != config.resolve():
             path.rename(aside / path.name)
     return aside
 

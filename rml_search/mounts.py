@@ -35,11 +35,14 @@ def for_container(configuration: Configuration, workspace: Workspace) -> tuple[C
 
     def relocate(section: dict[str, Any], key: str) -> None:
         value = section.get(key)
-        if not isinstance(value, str) or workspace.inside(Path(value)) is not None:
+        if not isinstance(value, str):
             return
-        source = workspace.absolute(Path(value))
-        mounts[key] = Mount(source, OUTSIDE_ROOT + source.as_posix())
-        section[key] = mounts[key].target + ("/" if value.endswith("/") else "")
+        place = workspace.inside(Path(value))
+        if place is None:
+            source = workspace.absolute(Path(value))
+            place = OUTSIDE_ROOT + source.as_posix()
+            mounts[place] = Mount(source, place)
+        section[key] = place + ("/" if value.endswith("/") else "")
 
     network = document["neural_network"]
     relocate(network, "layers")

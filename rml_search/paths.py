@@ -78,6 +78,11 @@ class Workspace:
         return self.root / "trials"
 
     @property
+    def trial_layers(self) -> Path:
+        """The network of all trials, as it was when the search began."""
+        return self.trials / "layers.json"
+
+    @property
     def best_model(self) -> Path:
         """The folder of the best model."""
         return self.root / "best_model"

@@ -17,6 +17,7 @@ from docker.errors import DockerException, ImageNotFound
 from docker.models.containers import Container
 from docker.types import DeviceRequest, Mount
 from requests.exceptions import RequestException
+from urllib3.exceptions import HTTPError
 
 from rml_search.errors import RuntimeUnavailableError, SearchError
 from rml_search.interruption import uninterrupted
@@ -33,6 +34,9 @@ from rml_search.runtime.base import (
 
 #: Every container of ours carries this label, so that what a killed driver left behind can be told apart.
 LABEL = "org.rml-optimization"
+
+#: What the SDK raises: its own errors, and those of its connection to an engine that is gone or does not answer.
+_SDK_ERRORS = (DockerException, RequestException, HTTPError)
 
 #: With this exit code an init process says that the command is not there.
 _NOT_FOUND = 127
@@ -61,13 +65,13 @@ class DockerRuntime:
             client.images.get(self._image)
         except ImageNotFound:
             self._pull(client)
-        except DockerException as error:
+        except _SDK_ERRORS as error:
             raise RuntimeUnavailableError(f"cannot look up the image {self._image}: {_reason(error)}") from None
 
     def remove_leftovers(self) -> None:
         """Removes the containers of a search that was killed; those of an inference may be at work."""
         labels = [f"{LABEL}={self._workspace.root}", f"{LABEL}.serves=search"]
-        with contextlib.suppress(DockerException):
+        with contextlib.suppress(*_SDK_ERRORS):
             for container in self._client().containers.list(all=True, filters={"label": labels}):
                 container.remove(force=True, v=True)
 
@@ -80,13 +84,13 @@ class DockerRuntime:
                 with uninterrupted():
                     container = self._client().containers.create(self._image, **self._settings(run))
                 container.start()
-            except DockerException as error:
+            except _SDK_ERRORS as error:
                 raise _start_error(error, self._image) from None
             yield ContainerEngine(container, self._image)
         finally:
             # Also what a failed start has left in the state "created".
             if container is not None:
-                with uninterrupted(), contextlib.suppress(DockerException):
+                with uninterrupted(), contextlib.suppress(*_SDK_ERRORS):
                     container.remove(force=True, v=True)
 
     def _settings(self, run: EngineRun) -> dict[str, Any]:
@@ -116,7 +120,7 @@ class DockerRuntime:
     def _pull(self, client: DockerClient) -> None:
         try:
             client.images.pull(self._image)
-        except DockerException as error:
+        except _SDK_ERRORS as error:
             raise RuntimeUnavailableError(
                 f"the image {self._image} is neither here nor to be pulled ({_reason(error)}): "
                 "build ours with 'make image' and use --docker-image rmldnn-torch:latest, or use --runtime local"
@@ -131,12 +135,13 @@ class ContainerEngine:
         self._image = image
 
     def lines(self) -> Iterator[str]:
-        """What it prints, line by line."""
-        yield from split_lines(self._container.logs(stream=True, follow=True))
+        """What it prints, line by line; ends also when the Docker engine is gone, of which ``wait`` tells."""
+        with contextlib.suppress(*_SDK_ERRORS):
+            yield from split_lines(self._container.logs(stream=True, follow=True))
 
     def stop(self) -> None:
         """Asks it to end, and kills it when it does not."""
-        with contextlib.suppress(DockerException):
+        with contextlib.suppress(*_SDK_ERRORS):
             self._container.stop(timeout=STOP_SECONDS)
 
     def wait(self) -> EngineExit:
@@ -148,7 +153,7 @@ class ContainerEngine:
         try:
             code = int(self._container.wait()["StatusCode"])
             self._container.reload()
-        except (DockerException, RequestException) as error:
+        except _SDK_ERRORS as error:
             return EngineExit(-1, f"the container is gone: {_reason(error)}")
         if code == _NOT_FOUND:
             raise _no_command(self._image)
@@ -169,7 +174,7 @@ def connect() -> DockerClient:
     try:
         client = from_env()
         client.ping()
-    except DockerException as error:
+    except _SDK_ERRORS as error:
         if "PermissionError" in str(error) or "Permission denied" in str(error):
             raise RuntimeUnavailableError(
                 "no permission to use the Docker engine: add yourself to the group docker "
@@ -185,7 +190,7 @@ def holds_image(image: str) -> bool:
     """Whether an engine answers and holds ``image``."""
     try:
         connect().images.get(image)
-    except (RuntimeUnavailableError, DockerException):
+    except (RuntimeUnavailableError, *_SDK_ERRORS):
         return False
     return True
 

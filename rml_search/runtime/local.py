@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
 import sys
 from contextlib import AbstractContextManager
 
@@ -35,6 +36,10 @@ class LocalRuntime:
                 "the built-in engine needs PyTorch: install this project with its extra, "
                 "pip install '.[engine]', or name a container with --docker-image or --singularity-image"
             )
+        if self._gpu and not _torch_sees_a_gpu():
+            raise RuntimeUnavailableError(
+                "PyTorch sees no GPU here, though there is one: install its CUDA build, or use --no-gpu"
+            )
         if self._num_procs > 1 and shutil.which("mpirun") is None:
             raise RuntimeUnavailableError("--num-procs above 1 needs mpirun: install Open MPI (openmpi-bin)")
 
@@ -48,6 +53,11 @@ class LocalRuntime:
         if not self._gpu:
             environment["CUDA_VISIBLE_DEVICES"] = ""
         return start_process(command, self._workspace.root, environment)
+
+
+def _torch_sees_a_gpu() -> bool:
+    question = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", question], capture_output=True, check=False).returncode == 0
 
 
 def engine_is_installed() -> bool:

@@ -75,6 +75,7 @@ def test_verbs_have_help(type_in, verb):
         (["prepare", "nowhere", "--out", "new"], "nowhere", 65),
         (["prepare", "data", "--out", "data/new"], "lies in data itself", 65),
         (["-nt", "many"], "--num-trials", 2),
+        (["--docker-image", "mine", "infer"], "--docker-image stands before infer: put it after", 2),
         (["--frobnicate"], "--frobnicate", 2),
         ([*NEEDED, "--image-size", "100000", "4"], "--image-size must be at most 16384", 2),
         ([*NEEDED, "--num-procs", "99999"], "--num-procs must be at most 1024", 2),

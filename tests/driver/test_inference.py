@@ -114,8 +114,20 @@ def test_earlier_predictions_move_aside_and_nothing_else(workspace):
     when = datetime(2026, 11, 23, 9, 0)
     assert move_predictions_aside(workspace, config, when) is None
     workspace.predictions.mkdir()
-    for name in ("output_1.h5", "output_2.h5", "config.json", "rmldnn.log", "of the person.txt"):
+    for name in (
+        "output_1.h5",
+        "output_2.h5",
+        "inference_config.json",
+        "inference.log",
+        "config.json",
+        "of the person.txt",
+    ):
         (workspace.predictions / name).write_text("precious")
     aside = move_predictions_aside(workspace, config, when)
-    assert sorted(path.name for path in aside.iterdir()) == ["config.json", "output_1.h5", "output_2.h5", "rmldnn.log"]
-    assert [path.name for path in workspace.predictions.iterdir()] == ["of the person.txt"]
+    assert sorted(path.name for path in aside.iterdir()) == [
+        "inference.log",
+        "inference_config.json",
+        "output_1.h5",
+        "output_2.h5",
+    ]
+    assert sorted(path.name for path in workspace.predictions.iterdir()) == ["config.json", "of the person.txt"]

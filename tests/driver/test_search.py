@@ -226,3 +226,13 @@ def test_a_list_that_is_none_is_one_line(workspace, text, message):
     workspace.list_acc.write_text(text)
     with pytest.raises(NoResultsError, match=message):
         read_list_acc(workspace)
+
+
+def test_a_network_file_that_changes_meanwhile_makes_no_difference(workspace, make_options, scripted, script):
+    before = (workspace.root / "layers.json").read_text()
+    runtime = scripted(script([0.5]), script([0.9]))
+    running = search(workspace, make_options(), runtime)
+    running.observer.trial_started = lambda *_: (workspace.root / "layers.json").write_text("{}")
+    running.run()
+    assert [document["layers"] for document in runtime.documents] == ["./trials/layers.json"] * 2
+    assert workspace.best_layers.read_text() == before

@@ -7,8 +7,10 @@ import json
 import pytest
 
 from rml_search.hyperparameters import Hyperparameters
+from rml_search.mounts import for_container
 from rml_search.results import TrialState
 from rml_search.trial import TrialRunner
+from rmldnn_contract.config import Configuration
 from rmldnn_contract.exit_status import ExitStatus
 
 POINT = Hyperparameters("adam", "bce", 0.00143)
@@ -163,3 +165,13 @@ def test_a_network_of_one_channel_is_given_gray_images(workspace, make_options, 
     runtime = scripted(script([0.5]))
     run(runtime, make_options(grayscale=True), workspace)
     assert runtime.documents[0]["data"]["input_grayscale"] is True
+
+
+def test_two_keys_may_name_one_folder_and_absolute_paths_inside_become_relative(workspace, tmp_path):
+    outside = tmp_path / "images"
+    data = {"type": "images", "test_input_path": f"{outside}/", "test_target_path": str(outside)}
+    network = {"layers": str(workspace.root / "layers.json"), "data": data}
+    document, mounts = for_container(Configuration.model_validate({"neural_network": network}), workspace)
+    assert [mount.target for mount in mounts] == [f"/mnt/host{outside}"]
+    assert document.neural_network.layers == "./layers.json"
+    assert document.neural_network.data.test_input_path == f"/mnt/host{outside}/"
