@@ -111,6 +111,16 @@ class Network(nn.Module):
             raise self._error(f"it takes {len(self.input_shape) - 1} spatial axes, the data have {len(spatial)}")
         return self._trace((self.input_channels, *spatial))
 
+    def layer_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """The output's (channels, spatial...) of each call of a layer; None is a size that depends on the image's."""
+        first, second = (self._trace_all(self._assumed_input(size)) for size in _OPEN_SIZES)
+        return {
+            spec.name: tuple(
+                size if size == other else None for size, other in zip(first[spec.name], second[spec.name], strict=True)
+            )
+            for spec in self.graph.layers
+        }
+
     def train(self, mode: bool = True) -> Network:
         """Training mode for all but frozen BatchNormalization layers, which keep to their moving statistics.
 
@@ -205,10 +215,13 @@ class Network(nn.Module):
         return values[output]
 
     def _trace(self, input_shape: Shape) -> Shape:
+        return self._trace_all(input_shape)[self.graph.outputs[0]]
+
+    def _trace_all(self, input_shape: Shape) -> dict[str, Shape]:
         shapes: dict[str, Shape] = {self.graph.inputs[0].name: input_shape}
         for step in self._steps:
             shapes[step.output] = self._infer(step, [shapes[name] for name in step.inputs])
-        return shapes[self.graph.outputs[0]]
+        return shapes
 
     def _trace_other_size(self) -> Shape:
         """The output's shape, after a second look at a network whose file leaves the size of its images open."""
