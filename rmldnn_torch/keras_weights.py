@@ -1,13 +1,13 @@
 """Reading Keras's ``.h5`` files, weights only or whole models, in the layout of Keras 2.
 
 The root (or its group ``model_weights``) has an attribute ``layer_names``; the group of each layer has
-``weight_names``, paths of data sets such as ``conv0/kernel:0``. Weights of a model inside a model lie in one group
-under longer paths.
+``weight_names``, paths of data sets such as ``conv0/kernel:0``. Weights of a model inside a model lie in one group,
+the model's, and only their paths name their layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,7 @@ def expected_file_names(network: Network) -> dict[str, str]:
 
 
 def _datasets(file: h5py.File, layers: dict[str, KerasLayer]) -> Iterator[tuple[str, str, h5py.Dataset]]:
-    """(layer, weight's path, data set) of each weight; the group's layer, or in a nested model the path's."""
+    """(layer, weight's path, data set) of each weight."""
     root = file.get("model_weights", file)
     if "layer_names" not in root.attrs and "layer_names0" not in root.attrs:
         raise ValueError("it has no layer_names; save it as .h5 with Keras 2, or with model.save('FILE.h5') in Keras 3")
@@ -85,7 +85,16 @@ def _datasets(file: h5py.File, layers: dict[str, KerasLayer]) -> Iterator[tuple[
         group = root[group_name]
         for weight_name in _names(group, "weight_names"):
             *_, owner, _ = (group_name, *weight_name.split("/"))
-            yield group_name if group_name in layers else owner, weight_name, group[weight_name]
+            yield _layer_of(group_name, owner, layers), weight_name, group[weight_name]
+
+
+def _layer_of(group_name: str, owner: str, layers: Collection[str]) -> str:
+    """The layer that a group stands for, or where that is a model the layer in it that the weight's path names."""
+    if group_name in layers:
+        return group_name
+    # Where other models have a layer of that name too, ours is named after its model.
+    in_model = [name for name in layers if name.startswith(f"{group_name}/") and name.endswith(f"/{owner}")]
+    return in_model[0] if in_model else owner
 
 
 def _names(group: h5py.Group, key: str) -> Iterator[str]:

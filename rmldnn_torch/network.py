@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from rmldnn_contract.exit_status import NetworkError
@@ -48,7 +49,8 @@ class Network(nn.Module):
     """A network of one input and one output, with the initial weights that its file names.
 
     Initial weights come from torch's default generator (``torch.manual_seed``), layer by layer in the order of the
-    graph. A layer with ``trainable: false`` has no gradients, and its BatchNormalization stays in evaluation mode.
+    graph. A layer with ``trainable: false`` has no gradients, and its BatchNormalization stays in evaluation mode, as
+    does a layer that was called with ``training=False``. All calls of a shared layer use one module.
 
     Attributes:
         graph: what it was built from.
@@ -109,18 +111,31 @@ class Network(nn.Module):
             raise self._error(f"it takes {len(self.input_shape) - 1} spatial axes, the data have {len(spatial)}")
         return self._trace((self.input_channels, *spatial))
 
+    def layer_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """The output's (channels, spatial...) of each call of a layer; None is a size that depends on the image's."""
+        first, second = (self._trace_all(self._assumed_input(size)) for size in _OPEN_SIZES)
+        return {
+            spec.name: tuple(
+                size if size == other else None for size, other in zip(first[spec.name], second[spec.name], strict=True)
+            )
+            for spec in self.graph.layers
+        }
+
     def train(self, mode: bool = True) -> Network:
-        """Training mode for all but frozen BatchNormalization layers, which keep to their moving statistics."""
+        """Training mode for all but frozen BatchNormalization layers, which keep to their moving statistics.
+
+        Layers that were called with ``training=False`` do not change either.
+        """
         super().train(mode)
         for spec, layer in self.keras_layers():
-            if spec.class_name == "BatchNormalization" and not spec.trainable:
+            if spec.as_inference or (spec.class_name == "BatchNormalization" and not spec.trainable):
                 layer.eval()
         return self
 
     def keras_layers(self) -> Iterator[tuple[LayerSpec, KerasLayer]]:
-        """Every layer of the file but its inputs, with the module that was built for it."""
+        """Every layer of the file but its inputs, once, with the module that was built for it."""
         for spec in self.graph.layers:
-            if spec.class_name != INPUT_CLASS:
+            if spec.class_name != INPUT_CLASS and spec.shares is None:
                 yield spec, self._module(self._module_names[spec.name])
 
     def module_name(self, layer: str) -> str:
@@ -148,17 +163,30 @@ class Network(nn.Module):
     def _build_layer(self, spec: LayerSpec, shapes: Sequence[Shape]) -> Iterator[_Step]:
         """The layer, and where it carries an activation that as a second step, so that it can be left out."""
         try:
-            layer = build_layer(spec, shapes)
+            module_name = self._shared_module(spec, shapes) or self._add(spec.layer_name, build_layer(spec, shapes))
+            activation = inline_activation(spec)
         except NetworkError as error:
             raise self._error(str(error)) from error
         except (RuntimeError, MemoryError) as error:  # torch says RuntimeError where memory does not suffice
             raise self._error(f"layer {spec.name!r}: its weights do not fit into memory") from error
-        activation = inline_activation(spec)
-        self._module_names[spec.name] = module_name = self._add(spec.name, layer)
+        self._module_names[spec.layer_name] = module_name
         computed = spec.name if activation is None else f"{spec.name}/{activation.function}"
         yield _Step(spec.name, spec.class_name, module_name, spec.inputs, computed)
         if activation is not None:
             yield _Step(spec.name, spec.class_name, self._add(computed, activation), (computed,), spec.name)
+
+    def _shared_module(self, spec: LayerSpec, shapes: Sequence[Shape]) -> str | None:
+        """The name of the module that an earlier call of the layer has built, None where there was none."""
+        module_name = self._module_names.get(spec.layer_name)
+        if module_name is not None:
+            with torch.device("meta"):  # no numbers, no draws: whether a layer for these inputs has the same weights
+                fitting = build_layer(spec, shapes).state_dict()
+            weights = self._module(module_name).state_dict()
+            if {name: values.shape for name, values in weights.items()} != {
+                name: values.shape for name, values in fitting.items()
+            }:
+                raise NetworkError(f"layer {spec.layer_name!r} is called with inputs that need other weights")
+        return module_name
 
     def _add(self, name: str, module: KerasLayer) -> str:
         module_name = name.replace(".", "_")
@@ -187,10 +215,13 @@ class Network(nn.Module):
         return values[output]
 
     def _trace(self, input_shape: Shape) -> Shape:
+        return self._trace_all(input_shape)[self.graph.outputs[0]]
+
+    def _trace_all(self, input_shape: Shape) -> dict[str, Shape]:
         shapes: dict[str, Shape] = {self.graph.inputs[0].name: input_shape}
         for step in self._steps:
             shapes[step.output] = self._infer(step, [shapes[name] for name in step.inputs])
-        return shapes[self.graph.outputs[0]]
+        return shapes
 
     def _trace_other_size(self) -> Shape:
         """The output's shape, after a second look at a network whose file leaves the size of its images open."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from rmldnn_contract.config import NeuralNetwork
-from rmldnn_contract.exit_status import CheckpointError, ConfigurationError
+from rmldnn_contract.exit_status import CheckpointError
 from rmldnn_contract.training_log import Finished
 from rmldnn_torch import __version__
 from rmldnn_torch.data import DataSettings
@@ -17,6 +17,7 @@ from rmldnn_torch.datasets import check_data_is_supported, open_test_data, open_
 from rmldnn_torch.devices import describe_device, select_device
 from rmldnn_torch.distributed import Processes, join_processes
 from rmldnn_torch.evaluation import Evaluator, prediction_outputs
+from rmldnn_torch.graph_drawing import drawing_path, write_drawing
 from rmldnn_torch.keras_graph import count_operations, read_network
 from rmldnn_torch.launch import Launch
 from rmldnn_torch.log import Histories, Log, Reporter
@@ -54,7 +55,7 @@ def run(document: NeuralNetwork, options: Options, launch: Launch, log: Log) -> 
     Raises:
         EngineError: something that a person can mend; the subclass says what.
     """
-    _check_is_supported(document)
+    check_data_is_supported(document.data)
     make_repeatable(options)
     log.line(f"rmldnn-torch {__version__}: an open engine for rmldnn configurations, independent of RocketML")
     with join_processes(launch) as processes:
@@ -75,12 +76,6 @@ def make_repeatable(options: Options) -> None:
         torch.use_deterministic_algorithms(True)
         # It costs time, and nothing reads such memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def _check_is_supported(document: NeuralNetwork) -> None:
-    check_data_is_supported(document.data)
-    if document.debug:
-        raise ConfigurationError("debug: this engine does not write graph descriptions yet; set it to false")
 
 
 def _execute(context: _Context) -> None:
@@ -140,6 +135,8 @@ def _build_network(context: _Context) -> Network:
             "Num of operations": count_operations(graph),
         },
     )
+    if context.document.debug and context.processes.share.rank == 0:
+        write_drawing(drawing_path(context.document.outfile), network)
     path = context.document.checkpoints.load
     if path is not None:
         report = load_checkpoint(Path(path), network)

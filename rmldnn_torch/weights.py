@@ -1,12 +1,12 @@
-"""Checkpoints: our own ``.pt`` files, and weights of Keras by layer name.
+"""Checkpoints: our own ``.pt`` files, those of libtorch and TorchScript, and weights of Keras by layer name.
 
-Nothing that a file contains is executed: ``.pt`` files go through torch's restricted unpickler, ``.h5`` files
-through h5py (``keras_weights``). The kind of a file is told by its first bytes, not by its name.
+Nothing that a file contains is executed: ``.pt`` files go through torch's restricted unpickler or our own
+(``torchscript_archive``), ``.h5`` files through h5py (``keras_weights``). The kind of a file is told by its first bytes
+and its contents, not by its name.
 """
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from rmldnn_contract.exit_status import CheckpointError
 from rmldnn_torch.files import replacing
 from rmldnn_torch.keras_weights import FileWeight, expected_file_names, read_keras_weights
 from rmldnn_torch.network import Network
+from rmldnn_torch.torchscript_archive import is_archive, read_tensors
 
 FORMAT = "rmldnn_torch"
 FORMAT_VERSION = 1
@@ -43,7 +44,7 @@ class LoadReport:
     """What loading a checkpoint did.
 
     Attributes:
-        kind: "pt" for our own files, "h5" for Keras's.
+        kind: "pt" for torch's files, ours among them, "h5" for Keras's.
         epoch: the epoch after which the file was written, None where it does not say.
         loaded: the names of the network's weights that have the file's values now.
         skipped: (name, name in the file) of each weight that only one side has. A Keras file calls its weights
@@ -82,7 +83,8 @@ def save_checkpoint(path: Path, network: Network, epoch: int) -> None:
 def load_checkpoint(path: Path, network: Network) -> LoadReport:
     """Give ``network`` the weights in the file, matched by name; what does not match keeps its value.
 
-    Takes our own ``.pt`` (or a bare state_dict saved by torch) and Keras's ``.h5``, weights only or a whole model.
+    Takes our own ``.pt`` (or a bare state_dict saved by torch), RocketML's (a module saved by libtorch, or by
+    ``torch.jit.save``), and Keras's ``.h5``, weights only or a whole model.
 
     Raises ``CheckpointError`` for a file that is missing, damaged, of another kind, or of another network (nothing
     in it matches).
@@ -155,16 +157,13 @@ def _read_signature(path: Path) -> bytes:
 
 
 def _read_torch_file(path: Path) -> tuple[int | None, list[FileWeight]]:
-    """The epoch (None where the file does not say) and the weights of a file that ``torch.save`` wrote."""
-    if _is_torchscript(path):
-        raise CheckpointError(
-            f"{str(path)!r} is a TorchScript or libtorch archive, which holds code; "
-            "torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE) makes a file that can be loaded"
-        )
+    """The epoch (None where the file does not say) and the weights of a file that torch or libtorch wrote."""
     try:
+        if is_archive(path):
+            return None, [FileWeight(name, name, value) for name, value in read_tensors(path).items()]
         document = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # Foreign bytes make the unpickler raise almost anything, and all of it means the same.
+        # Foreign bytes make an unpickler raise almost anything, and all of it means the same.
         raise CheckpointError(
             f"{str(path)!r} is no checkpoint: neither a whole PyTorch file of tensors nor a Keras .h5 file"
         ) from error
@@ -187,11 +186,3 @@ def _epoch_and_weights(path: Path, document: object) -> tuple[int | None, list[F
     ]
     epoch = document.get("epoch")
     return epoch if isinstance(epoch, int) else None, weights
-
-
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return False

@@ -16,9 +16,11 @@ FAMILIES = (
     "activations",
     "convolutions",
     "merges",
+    "nested_models",
     "normalizations",
     "poolings",
     "reshapings",
+    "sample_normalizations",
     "transposed_convolutions",
 )
 

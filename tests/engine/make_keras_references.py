@@ -4,7 +4,7 @@ The project's network files are in the format of Keras 2.8, which runs on Python
 has an environment of its own and imports nothing of the project:
 
     python3.9 -m venv keras28
-    keras28/bin/pip install tensorflow-cpu==2.8.4 "protobuf<3.20" "numpy<1.24"
+    keras28/bin/pip install tensorflow-cpu==2.8.4 tensorflow-addons==0.16.1 "protobuf<3.20" "numpy<1.24"
     keras28/bin/python tests/engine/make_keras_references.py
 
 Inputs and weights are drawn in steps of 1/64, which float32 holds exactly and which compress well. The ResUNet is too
@@ -23,6 +23,7 @@ from formula_weights import formula_input, formula_weight
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
+import tensorflow_addons
 from tensorflow import keras
 
 layers = keras.layers
@@ -197,6 +198,80 @@ def merges() -> dict[str, Case]:
     }
 
 
+def sample_normalizations() -> dict[str, Case]:
+    over_axes, over_pixels = layers.LayerNormalization, tensorflow_addons.layers.InstanceNormalization
+    return {
+        "layer_normalization": (IMAGE, over_axes()),
+        "layer_normalization_bare": (IMAGE, over_axes(center=False, scale=False, epsilon=0.25)),
+        "layer_normalization_of_rows": (IMAGE, over_axes(axis=1)),
+        "layer_normalization_of_columns_and_channels": (IMAGE, over_axes(axis=[-2, -1])),
+        "layer_normalization_of_rows_and_channels": (IMAGE, over_axes(axis=[1, 3], scale=False)),
+        "layer_normalization_of_everything": (IMAGE, over_axes(axis=[1, 2, 3])),
+        "layer_normalization_vector": ((6,), over_axes()),
+        "layer_normalization_volume": ((3, 4, 5, 2), over_axes(center=False)),
+        "instance_normalization": (IMAGE, over_pixels(epsilon=0.25)),
+        "instance_normalization_bare": (IMAGE, over_pixels(center=False, scale=False)),
+        "instance_normalization_of_rows": (IMAGE, over_pixels(axis=1)),
+        "instance_normalization_sequence": ((9, 3), over_pixels()),
+        "instance_normalization_volume": ((3, 4, 5, 2), over_pixels(scale=False)),
+    }
+
+
+def nested_models() -> dict[str, Case]:
+    """Models inside models, and layers that are called several times."""
+    image = (4, 5, 3)
+
+    def block(name: str, *convolutions: str) -> keras.Model:
+        def build(x: object) -> object:
+            for convolution in convolutions:
+                x = layers.BatchNormalization()(layers.Conv2D(3, 3, padding="same", name=convolution)(x))
+            return layers.ReLU()(x)
+
+        return functional_model(image, build, name)
+
+    def twice(x: object) -> object:
+        trunk = block("trunk", "conv")
+        return layers.Subtract()([trunk(x, training=False), trunk(layers.Activation("tanh")(x), training=False)])
+
+    def stacked(x: object) -> object:
+        inner = keras.Sequential([keras.Input(image), layers.Conv2D(2, 2, activation="tanh"), layers.ReLU()])
+        return keras.Sequential([inner, layers.Flatten(), layers.Dense(4)])(x)
+
+    def crossed(x: object) -> object:
+        first, second = keras.Input(image), keras.Input(image)
+        outputs = [layers.Conv2D(2, 1)(second), layers.Conv2D(2, 1, activation="relu")(first)]
+        low, high = keras.Model([first, second], outputs, name="pair")([layers.Activation("tanh")(x), x])
+        return layers.Subtract()([high, low])
+
+    def shared(x: object) -> object:
+        conv, norm = layers.Conv2D(3, 3, padding="same", activation="relu"), layers.BatchNormalization()
+        x = norm(conv(x))
+        return layers.Concatenate()([x, norm(conv(x))])
+
+    def same_names(x: object) -> object:
+        x = block("left", "conv", "own")(layers.Conv2D(3, 1, name="conv")(x))
+        return block("right", "conv")(x)
+
+    def through(x: object) -> object:
+        unchanged = functional_model(image, lambda y: y, "unchanged")
+        return layers.Add()([unchanged(x), unchanged(unchanged(x))])
+
+    def deep(x: object) -> object:
+        return functional_model(image, lambda y: block("inner", "deep_conv")(layers.ReLU()(y)), "middle")(x)
+
+    return {
+        "nested": (image, block("trunk", "conv", "conv_2")),
+        "nested_twice": (image, twice),
+        "nested_sequential": (image, stacked),
+        "nested_two_inputs_and_outputs": (image, crossed),
+        "nested_same_names": (image, same_names),
+        "nested_nothing": (image, through),
+        "nested_deep": (image, deep),
+        "shared_layers": (image, shared),
+        "added_to_itself": (image, lambda x: layers.Add()([x, layers.ReLU()(x), x])),
+    }
+
+
 FAMILIES = {
     "convolutions": convolutions,
     "transposed_convolutions": transposed_convolutions,
@@ -206,6 +281,8 @@ FAMILIES = {
     "reshapings": reshapings,
     "merges": merges,
 }
+# Drawn after all others, whose numbers so stay as they were.
+LATER_FAMILIES = {"sample_normalizations": sample_normalizations, "nested_models": nested_models}
 
 
 def main() -> None:
@@ -217,6 +294,8 @@ def main() -> None:
     np.savez_compressed(FOLDER / "resunet.npz", logits=resunet_logits())
     np.savez_compressed(FOLDER / "published.npz", networks=np.array(json.dumps(published_networks())))
     write_models(generator)
+    for family, cases in LATER_FAMILIES.items():
+        np.savez_compressed(FOLDER / f"{family}.npz", **layer_references(cases(), generator))
 
 
 def layer_references(cases: dict[str, Case], generator: np.random.Generator) -> dict[str, np.ndarray]:

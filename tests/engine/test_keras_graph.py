@@ -169,13 +169,15 @@ def _model(**changes: object) -> Any:
         (_without("class_name"), "layer 2 lacks class_name"),
         (lambda document: [_without("name")(document), _config(1, name="")(document)], "layer 2 (Conv2D) has no name"),
         (_layer(1, name="right"), "two layers are named 'right'"),
-        (_layer(1, class_name="Functional"), "layer 'left' is a model inside the model"),
+        (_layer(1, class_name="Functional"), "its config has no list 'layers'"),
         (_layer(1, inbound_nodes=[]), "layer 'left' has no inputs"),
         (_layer(1, inbound_nodes=[[]]), "layer 'left' has no inputs"),
-        (_layer(1, inbound_nodes=[["data"], ["data"]]), "layer 'left' is used 2 times"),
-        (_layer(1, inbound_nodes=[["date"]]), "layer 'left' takes its input from 'date', which is not there"),
-        (_layer(1, inbound_nodes=[[["data", 1, 0, {}]]]), "second output of 'data'"),
-        (_layer(1, inbound_nodes=[[["data", 0, 0, {"training": False}]]]), "is called with ['training']"),
+        (_layer(1, inbound_nodes=[["data"], ["data"]]), "layer 'left/call_2' leads to no output"),
+        (_layer(1, inbound_nodes=[["date"]]), "layer 'left' names 'date', which is not there"),
+        (_layer(1, inbound_nodes=[[["data", 1, 0, {}]]]), "layer 'left' names call 2 of 'data', which has 1"),
+        (_layer(1, inbound_nodes=[[["data", 0, 1, {}]]]), "layer 'left' names output 2 of 'data', which has 1"),
+        (_layer(1, inbound_nodes=[[["data", 0, 0, {"training": True}]]]), "is called with {'training': True}"),
+        (_layer(1, inbound_nodes=[[["data", 0, 0, {"mask": 3}]]]), "layer 'left' is called with {'mask': 3}"),
         (_layer(1, inbound_nodes=[[[0, 0, 0]]]), "layer 'left' names an input in a form"),
         (_layer(1, inbound_nodes=[["sum"]]), "from itself"),
         (_layer(0, inbound_nodes=[["sum"]]), "layer 'data' is an InputLayer and has inputs"),
@@ -195,9 +197,125 @@ def test_what_is_wrong_is_named(change: Any, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def model_entry(name: str, layers: list[Document], *inputs: str, **config: object) -> Document:
+    """A model in the place of a layer; its last layer is its output."""
+    last = layers[-1]["config"]["name"]
+    ends = {"input_layers": [["entry", 0, 0]], "output_layers": [[last, 0, 0]]}
+    return layer("Functional", name, *inputs, **{**ends, "layers": layers, **config})
+
+
+def outer(*entries: Document) -> Document:
+    """A network of ``data`` and those layers, the last of them its output."""
+    document = diamond()
+    inputs = document["config"]["layers"][0]
+    document["config"] |= {"layers": [inputs, *entries], "output_layers": [[entries[-1]["name"], 0, 0]]}
+    return document
+
+
+def entry() -> Document:
+    return layer(INPUT_CLASS, "entry", batch_input_shape=[None, None, 16, 3])
+
+
+def test_a_model_inside_the_model_gives_way_to_its_layers() -> None:
+    inner = model_entry("trunk", [entry(), layer("Conv2D", "conv", "entry", filters=3)], "data", trainable=False)
+    graph = read_network(outer(inner, layer("ReLU", "relu", "trunk")))
+    assert [(spec.name, spec.inputs, spec.trainable) for spec in graph.layers] == [
+        ("data", (), True),
+        ("conv", ("data",), False),
+        ("relu", ("conv",), True),
+    ]
+
+
+def test_calls_of_a_model_inside_the_model() -> None:
+    """Keras counts the calls of a model from 1, its building being node 0."""
+    inner = model_entry("trunk", [entry(), layer("Conv2D", "conv", "entry", filters=3)])
+    inner["inbound_nodes"] = [[["data", 0, 0, {"training": False}]], [["trunk", 1, 0, {"training": False}]]]
+    last = layer("Subtract", "difference")
+    last["inbound_nodes"] = [[["trunk", 1, 0, {}], ["trunk", 2, 0, {}]]]
+    calls = read_network(outer(inner, last)).layers[1:]
+    assert [(spec.name, spec.inputs, spec.shares, spec.as_inference) for spec in calls] == [
+        ("conv", ("data",), None, True),
+        ("conv/call_2", ("conv",), "conv", True),
+        ("difference", ("conv", "conv/call_2"), None, False),
+    ]
+
+
+def test_layers_of_one_name_in_several_models_are_named_after_their_models() -> None:
+    left, right = (
+        model_entry(name, [entry(), layer("Conv2D", "conv", "entry", filters=3), layer("ReLU", own, "conv")], source)
+        for name, own, source in (("left", "a", "conv"), ("right", "b", "left"))
+    )
+    graph = read_network(outer(layer("Conv2D", "conv", "data", filters=3), left, right))
+    assert [spec.name for spec in graph.layers] == ["data", "conv", "left/conv", "a", "right/conv", "b"]
+
+
+def test_a_sequential_of_keras_2_1_that_begins_with_a_model() -> None:
+    conv = {"class_name": "Conv2D", "config": {"name": "conv", "filters": 3, "batch_input_shape": [None, 8, 8, 1]}}
+    inner = {"class_name": "Sequential", "config": [conv], "name": "inner"}
+    graph = read_network(
+        {"class_name": "Sequential", "config": [inner, layer("Flatten", "flat") | {"inbound_nodes": None}]}
+    )
+    assert [(spec.name, spec.inputs) for spec in graph.layers] == [
+        ("inner_input", ()),
+        ("conv", ("inner_input",)),
+        ("flat", ("conv",)),
+    ]
+    assert graph.inputs == (NetworkInput("inner_input", (8, 8, 1)),)
+
+
+def deeply_nested(depth: int) -> Document:
+    inner = model_entry("m", [entry(), layer("ReLU", "relu", "entry")])
+    for _ in range(depth):
+        inner["inbound_nodes"] = [[["entry", 0, 0, {}]]] + [[["m", number, 0, {}]] for number in range(9)]
+        inner = model_entry("m", [entry(), inner], output_layers=[["m", 9, 0]])
+    inner["inbound_nodes"] = [[["data", 0, 0, {}]]]
+    return outer(inner)
+
+
+def _same_names() -> Document:
+    relu = layer("ReLU", "relu", "entry")
+    return outer(model_entry("trunk", [entry(), relu, layer("ReLU", "relu", "relu")], "data"))
+
+
+def _mixed_training() -> Document:
+    document = outer(layer("Dropout", "shared", rate=0.5))
+    document["config"]["layers"][1]["inbound_nodes"] = [[["data", 0, 0, {"training": False}]], [["shared", 0, 0]]]
+    document["config"]["output_layers"] = [["shared", 1, 0]]
+    return document
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (outer(model_entry("trunk", [entry(), layer("ReLU", "relu", "entry")], "data", "data")), "is called with 2"),
+        (outer(model_entry("trunk", [entry(), layer("ReLU", "relu", "data")], "data")), "names 'data', which is not"),
+        (outer(model_entry("trunk", [entry()], "trunk", output_layers=[["entry", 0, 0]])), "from itself"),
+        (outer(model_entry("trunk", [entry(), layer("ReLU", "relu", "entry")], "data", trainable=1)), "trainable must"),
+        (_same_names(), "two layers are named 'relu'"),
+        (_mixed_training(), "layer 'shared' is called with training=False and without"),
+        (deeply_nested(12), "more than 100000 times"),
+        (deeply_nested(20), "more than 16 deep"),
+    ],
+)
+def test_what_is_wrong_with_models_inside_models_is_named(document: Document, message: str) -> None:
+    with pytest.raises(NetworkError) as caught:
+        read_network(document)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_first_layer_without_shape() -> None:
-    with pytest.raises(NetworkError, match="'a' is no InputLayer and has no batch_input_shape"):
+    with pytest.raises(NetworkError, match="first layer 'a' has no batch_input_shape"):
         read_network([{"class_name": "Dense", "config": {"name": "a", "units": 1}}])
+
+
+def nested() -> Document:
+    """data -> conv (twice, in a model) -> sum."""
+    inner = model_entry("trunk", [entry(), layer("Conv2D", "conv", "entry", filters=3, kernel_size=1)])
+    inner["inbound_nodes"] = [[["data", 0, 0, {}]], [["trunk", 1, 0, {}]]]
+    last = layer("Add", "sum")
+    last["inbound_nodes"] = [[["trunk", 1, 0, {}], ["trunk", 2, 0, {}]]]
+    return outer(inner, last)
 
 
 JSON_VALUES = st.recursive(
@@ -216,7 +334,7 @@ def test_any_json_value_is_a_graph_or_a_network_error(value: Any) -> None:
 @given(st.data())
 def test_a_damaged_network_is_a_graph_or_a_network_error(data: st.DataObject) -> None:
     """A value somewhere in a good file is replaced by any other."""
-    document = copy.deepcopy(diamond())
+    document = copy.deepcopy(data.draw(st.sampled_from([diamond(), nested()])))
     node: Any = document
     while True:
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))

@@ -21,8 +21,9 @@ from .keras_references_reader import FOLDER, Reference, read_references, write_k
 REFERENCES = {reference.name: reference for reference in read_references()}
 ON_IMAGES = {name: reference for name, reference in REFERENCES.items() if reference.inputs.ndim == 4}
 
-# Classes that rmldnn has and Keras 2.8 has not; they are tested by what they are made of.
-NOT_IN_KERAS = {"Log_Softmax", "Sigmoid", "Swish", "Tanh", "DepthwiseConv3D"}
+# Classes that rmldnn has and Keras 2.8 has not; they are tested by what they are made of. InstanceNormalization is the
+# one of keras_contrib here: that of tensorflow_addons has references.
+NOT_IN_KERAS = {"Log_Softmax", "Sigmoid", "Swish", "Tanh", "DepthwiseConv3D", "InstanceNormalization"}
 
 
 def to_channels_first(array: np.ndarray) -> torch.Tensor:
@@ -60,6 +61,24 @@ def test_a_layer_takes_channels_last_memory(reference: Reference) -> None:
     expected = network(inputs)
     outputs = network.to(memory_format=torch.channels_last)(inputs.to(memory_format=torch.channels_last))
     torch.testing.assert_close(outputs, expected, rtol=1e-5, atol=2e-6)
+
+
+def test_every_class_that_rmldnn_documents_can_be_built() -> None:
+    dimensions = {
+        "Conv": "123",
+        "DepthwiseConv": "123",
+        "SeparableConv": "12",
+        **{f"{kind}Pooling": "123" for kind in ("Max", "Average", "GlobalMax", "GlobalAverage")},
+        **dict.fromkeys(("UpSampling", "ZeroPadding", "Cropping"), "123"),
+        "SpatialDropout": "23",
+    }
+    numbered = {f"{name}{number}D" for name, numbers in dimensions.items() for number in numbers}
+    transposed = {f"Conv{number}DTranspose" for number in "123"}
+    plain = (
+        "Dense BatchNormalization InstanceNormalization LayerNormalization Dropout Reshape Flatten Add Subtract "
+        "Multiply Average Concatenate Activation ReLU LeakyReLU Softmax Log_Softmax Sigmoid Tanh Swish"
+    )
+    assert {*numbered, *transposed, *plain.split()} <= set(known_classes())
 
 
 def test_every_class_has_a_reference() -> None:
@@ -108,6 +127,31 @@ def test_batch_normalization_moves_its_statistics_as_keras_does(tmp_path: Path) 
         np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("axis", "axes"), [(None, (1, 2, 3)), (-1, (1, 2)), (1, (2, 3))])
+def test_instance_normalization_of_keras_contrib_adds_epsilon_to_the_deviation(
+    axis: int | None, axes: tuple[int, ...]
+) -> None:
+    images = np.random.default_rng(0).normal(3, 2, (2, 5, 6, 4)).astype(np.float32)  # channels last
+    layer = build("InstanceNormalization", (4, 5, 6), axis=axis, epsilon=0.5, gamma_initializer="ones")
+    assert layer.weight.shape == layer.bias.shape == (1 if axis is None else images.shape[axis],)
+    with torch.no_grad():
+        layer.weight.fill_(2.0)
+        layer.bias.fill_(0.25)
+    deviation = images.std(axes, keepdims=True)
+    expected = (images - images.mean(axes, keepdims=True)) / (deviation + 0.5) * 2 + 0.25
+    np.testing.assert_allclose(to_channels_last(layer(to_channels_first(images))), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("class_name", ["InstanceNormalization", "Addons>InstanceNormalization"])
+def test_a_constant_channel_has_a_finite_gradient(class_name: str) -> None:
+    inputs = torch.zeros(1, 2, 3, 3, requires_grad=True)
+    layer = build(class_name, (2, 3, 3), axis=-1)
+    layer(inputs).square().sum().backward()
+    assert inputs.grad is not None
+    assert inputs.grad.isfinite().all()
+    assert layer(torch.ones(1, 2, 3, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("factor", range(1, 17))
 def test_nearest_up_sampling_repeats_each_pixel_equally_often(factor: int) -> None:
     inputs = torch.arange(37.0).reshape(1, 1, 37)
@@ -152,6 +196,13 @@ def test_a_class_has_one_builder() -> None:
         ("BatchNormalization", (3, 8, 8), {"axis": 4}, "axis 4"),
         ("BatchNormalization", (3, 8, 8), {"axis": 0}, "axis 0"),
         ("BatchNormalization", (3, 8, 8), {"momentum": 1.5}, "momentum must lie between 0 and 1"),
+        ("LayerNormalization", (3, 8, 8), {"axis": [3, 1]}, "ascending order"),
+        ("LayerNormalization", (3, 8, 8), {"axis": [3, -1]}, "each once"),
+        ("LayerNormalization", (3, 8, 8), {"axis": [0]}, "axis [0]"),
+        ("LayerNormalization", (3, 8, 8), {"axis": []}, "axis []"),
+        ("InstanceNormalization", (3, 8, 8), {"axis": 3, "groups": 2}, "groups must be 3"),
+        ("InstanceNormalization", (3,), {"axis": 1}, "no spatial axes"),
+        ("InstanceNormalization", (3, 8, 8), {"epsilon": -1}, "epsilon"),
         ("Activation", (3, 8, 8), {"activation": "rellu"}, "did you mean 'relu'"),
         ("Activation", (3, 8, 8), {}, "activation must be a name"),
         ("UpSampling2D", (3, 8, 8), {"interpolation": "bicubic"}, "nearest, bilinear"),

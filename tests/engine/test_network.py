@@ -229,6 +229,42 @@ def test_open_sizes_are_fine_where_no_layer_depends_on_them() -> None:
     assert network(torch.zeros(1, 3, 17, 9)).shape == (1, 2)
 
 
+def called_twice(**config: object) -> Network:
+    """data -> conv -> conv -> norm, the same conv twice, the norm called with training=False."""
+    entries = [
+        layer("InputLayer", "data", batch_input_shape=[None, 4, 4, 3]),
+        layer("Conv2D", "conv", **{"filters": 3, "kernel_size": 1, "activation": "relu", **config}),
+        layer("BatchNormalization", "norm"),
+    ]
+    entries[1]["inbound_nodes"] = [[["data", 0, 0, {}]], [["conv", 0, 0, {}]]]
+    entries[2]["inbound_nodes"] = [[["conv", 1, 0, {"training": False}]]]
+    return Network(read_network(entries))
+
+
+def test_a_shared_layer_has_its_weights_once() -> None:
+    network = called_twice()
+    assert list(network.state_dict())[:2] == ["conv.weight", "conv.bias"]
+    assert [spec.name for spec, _ in network.keras_layers()] == ["conv", "norm"]
+    assert count_parameters(network) == ParameterCounts(total=12 + 6, trainable=12 + 6)
+    conv = network.get_submodule("conv")
+    inputs = torch.randn(1, 3, 4, 4)
+    twice = network.get_submodule("norm")(conv(conv(inputs).relu()).relu())
+    torch.testing.assert_close(network(inputs), twice)
+
+
+def test_a_layer_called_with_training_false_stays_in_evaluation_mode() -> None:
+    network = called_twice().train()
+    before = network.state_dict()["norm.running_mean"].clone()
+    network(torch.randn(2, 3, 4, 4))
+    assert torch.equal(network.state_dict()["norm.running_mean"], before)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_shared_layer_whose_inputs_differ_is_refused() -> None:
+    with pytest.raises(NetworkError, match="layer 'conv' is called with inputs that need other weights"):
+        called_twice(filters=5)
+
+
 def test_the_same_seed_gives_the_same_network() -> None:
     networks = []
     for seed in (3, 3, 4):

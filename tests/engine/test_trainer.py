@@ -257,7 +257,6 @@ def test_a_loss_that_is_no_number_ends_the_run(written: Written, capsys: Capture
         ({"data.input_path": "none"}, ExitStatus.DATA, "there is no folder none"),
         ({"checkpoints.save": "config.json/x"}, ExitStatus.CANNOT_WRITE, "cannot write"),
         ({"outfile": "config.json/x"}, ExitStatus.CANNOT_WRITE, "cannot write"),
-        ({"debug": True}, ExitStatus.CONFIGURATION, "debug"),
     ],
 )
 def test_what_does_not_fit_is_one_line(

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import resource
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rmldnn_torch.weights import ShapeMismatch, load_checkpoint, save_checkpoint
 from .keras_references_reader import FOLDER, write_keras_file
 from .test_keras_graph import layer
 
+LIBTORCH_FILE = Path(__file__).parent / "libtorch_references" / "module.pt"
 NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
@@ -245,8 +247,82 @@ def test_foreign_and_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not (tmp_path / "attacked").exists()
 
 
+def test_a_file_that_libtorch_wrote() -> None:
+    """Written by make_module.cpp beside it: its weights count up in eighths."""
+    network = two_layers()
+    report = load_checkpoint(LIBTORCH_FILE, network)
+    assert (report.kind, report.epoch, report.skipped, report.missing) == ("pt", None, (), ())
+    values = torch.cat([values.flatten() for values in network.state_dict().values()])
+    torch.testing.assert_close(values, torch.arange(20) / 8)
+    assert network.state_dict()["head.weight"].tolist() == [[1.5, 1.625, 1.75], [1.875, 2.0, 2.125]]
+
+
+class _Scripted(torch.nn.Module):
+    """Under the names of ``two_layers``, with attributes of other kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(3).bfloat16()
+        self.head = torch.nn.Linear(3, 5)
+        self.head.weight = torch.nn.Parameter(torch.randn(3, 2).T)  # not contiguous
+        self.head.bias = torch.nn.Parameter(torch.arange(9.0)[3:5])  # a part of its storage
+        self.other = torch.nn.Parameter(torch.zeros(1))
+        self.sizes = [1, 2]
+        self.names = {"a": 1.5}
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(inputs))
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
-    torch.jit.script(torch.nn.Linear(3, 2)).save(str(tmp_path / "script.pt"))
-    with pytest.raises(CheckpointError, match="TorchScript"):
-        load_checkpoint(tmp_path / "script.pt", two_layers())
+def test_a_torchscript_archive(tmp_path: Path) -> None:
+    module = _Scripted()
+    torch.jit.save(torch.jit.script(module), str(tmp_path / "script.pt"))
+    network = two_layers()
+    report = load_checkpoint(tmp_path / "script.pt", network)
+    assert report.skipped == (("other", "other"),)
+    assert report.missing == ()
+    for name, values in network.state_dict().items():
+        torch.testing.assert_close(values, module.state_dict()[name].float(), rtol=0, atol=0)
+
+
+def _rewritten_archive(path: Path, record: str, data: bytes, compression: int = zipfile.ZIP_STORED) -> None:
+    """The file of libtorch with other bytes in one of its records."""
+    with zipfile.ZipFile(LIBTORCH_FILE) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            ours = name == f"module/{record}"
+            target.writestr(name, data if ours else source.read(name), compression if ours else zipfile.ZIP_STORED)
+
+
+def _record(name: str) -> bytes:
+    with zipfile.ZipFile(LIBTORCH_FILE) as archive:
+        return archive.read(f"module/{name}")
+
+
+# The size of head.weight, (2, 3), with which its pickle begins a tuple; and (9, 3), which its 24 bytes do not hold.
+_SIZE, _LARGER_SIZE = b"(K\x02K\x03t", b"(K\x09K\x03t"
+
+
+@pytest.mark.parametrize(
+    ("record", "data", "compression"),
+    [
+        ("data.pkl", pickle.dumps({"head": _Attack()}, protocol=2), zipfile.ZIP_STORED),
+        ("data.pkl", b"cos\nmkdir\n(X\x08\x00\x00\x00attackedtR.", zipfile.ZIP_STORED),
+        ("data.pkl", pickle.dumps([1, 2], protocol=2), zipfile.ZIP_STORED),
+        ("data.pkl", b"", zipfile.ZIP_STORED),
+        ("data.pkl", _record("data.pkl").replace(_SIZE, _LARGER_SIZE), zipfile.ZIP_STORED),
+        ("data.pkl", _record("data.pkl").replace(b"storage", b"stowage"), zipfile.ZIP_STORED),
+        ("data/5", _record("data/5")[:12], zipfile.ZIP_STORED),
+        ("data/5", _record("data/5"), zipfile.ZIP_DEFLATED),
+    ],
+    ids=["reduce", "global", "no module", "empty", "outside", "no storage", "short", "compressed"],
+)
+def test_archives_that_attack_or_are_damaged(
+    record: str, data: bytes, compression: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _SIZE in _record("data.pkl")
+    monkeypatch.chdir(tmp_path)
+    _rewritten_archive(tmp_path / "module.pt", record, data, compression)
+    with pytest.raises(CheckpointError, match=r"'module\.pt' is no checkpoint"):
+        load_checkpoint(Path("module.pt"), two_layers())
+    assert not (tmp_path / "attacked").exists()
