@@ -1,4 +1,4 @@
-"""Optimizers and learning rate schedulers of the document, from ``torch.optim``.
+"""Optimizers and learning rate schedulers of the document, from ``torch.optim`` and ``pytorch_optimizer``.
 
 ``fused`` updates all parameters in one pass over memory: three times as fast as the plain form on a CPU, and the
 same formulas, equal within rounding.
@@ -6,11 +6,11 @@ same formulas, equal within rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import singledispatch
 
-from torch import nn, optim
+from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import ExponentialLR, LinearLR, LRScheduler, MultiStepLR, StepLR
 
 from rmldnn_contract import optimizer as documents
@@ -21,24 +21,34 @@ from rmldnn_contract.exit_status import HyperparameterError
 class Optimization:
     """An optimizer with the scheduler of its learning rate, which steps at the end of every epoch.
 
-    ``verbose`` asks for a line whenever the learning rate has changed.
+    Attributes:
+        verbose: asks for a line whenever the learning rate has changed.
+        searches: whether the optimizer looks at the loss of a batch at several places before it settles on one, so
+            that its ``step`` needs a function that computes loss and gradients anew.
     """
 
     optimizer: optim.Optimizer
     scheduler: LRScheduler | None = None
     verbose: bool = False
 
+    @property
+    def searches(self) -> bool:
+        return isinstance(self.optimizer, LBFGSOfEachBatch)
+
 
 def build_optimization(document: documents.Optimizer, parameters: Iterable[nn.Parameter]) -> Optimization:
     """The optimizer of the document over those of the ``parameters`` that are trainable.
 
     Raises:
-        HyperparameterError: the engine lacks the optimizer, or there is nothing to train.
+        HyperparameterError: the optimizer does not take these settings, or there is nothing to train.
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if not trainable:
         raise HyperparameterError('the network has no trainable parameters: every layer has "trainable": false')
-    optimizer = _optimizer(document, trainable)
+    try:
+        optimizer = _optimizer(document, trainable)
+    except ValueError as error:  # a range that is narrower than the document's
+        raise HyperparameterError(f"the optimizer {type(document).__name__} does not take this: {error}") from error
     if document.lr_scheduler is None:
         return Optimization(optimizer)
     return Optimization(optimizer, _scheduler(document.lr_scheduler, optimizer), document.lr_scheduler.verbose)
@@ -46,8 +56,7 @@ def build_optimization(document: documents.Optimizer, parameters: Iterable[nn.Pa
 
 @singledispatch
 def _optimizer(document: object, _parameters: list[nn.Parameter]) -> optim.Optimizer:
-    known = ", ".join(kind.__name__ for kind in _optimizer.registry if kind is not object)
-    raise HyperparameterError(f"the optimizer {type(document).__name__} is not in this engine yet: use one of {known}")
+    raise TypeError(f"{type(document).__name__} is no optimizer")
 
 
 @_optimizer.register
@@ -111,6 +120,84 @@ def _(document: documents.AdamW, parameters: list[nn.Parameter]) -> optim.Optimi
         weight_decay=document.weight_decay,
         amsgrad=document.amsgrad,
         fused=True,
+    )
+
+
+@_optimizer.register
+def _(document: documents.LARS, parameters: list[nn.Parameter]) -> optim.Optimizer:
+    """Algorithm 1 of arXiv:1708.03888, where biases and normalizations take plain steps without weight decay."""
+    from pytorch_optimizer.optimizer.lars import LARS  # its package takes a tenth of a second, and few ask for it
+
+    return LARS(
+        parameters,
+        lr=document.learning_rate,
+        momentum=document.momentum,
+        dampening=document.dampening,
+        weight_decay=document.weight_decay,
+        nesterov=document.nesterov,
+        trust_coefficient=document.eta,
+    )
+
+
+@_optimizer.register
+def _(document: documents.LAMB, parameters: list[nn.Parameter]) -> optim.Optimizer:
+    """Algorithm 2 of arXiv:1904.00962 with phi(x) = min(x, 10).
+
+    The moments are not corrected for their start at zero: the correction scales a layer's whole step, and the norm
+    that the step is divided by takes that out again (all of it without weight decay).
+    """
+    from pytorch_optimizer.optimizer.lamb import Lamb
+
+    if document.amsgrad:
+        raise HyperparameterError("the optimizer LAMB has no amsgrad in this engine: set it to false")
+    return Lamb(
+        parameters,
+        lr=document.learning_rate,
+        betas=(document.beta1, document.beta2),
+        eps=document.eps,
+        weight_decay=document.weight_decay,
+        weight_decouple=False,  # the paper's decay is part of the step whose norm is taken
+        adam_debias=True,  # else the library lengthens the first steps, after the norm: ten times with beta1 0.9
+    )
+
+
+class LBFGSOfEachBatch(optim.LBFGS):
+    """L-BFGS that starts anew with each step.
+
+    What it has learnt of the curvature belongs to the batch it was learnt on: the difference of two gradients
+    of different batches is mostly noise.
+    """
+
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override] # as torch's own
+        """Minimizes the loss that ``closure`` computes, gradients included, and gives the loss at the start."""
+        self.state.clear()
+        loss: Tensor = super().step(closure)  # type: ignore[no-untyped-call]
+        return loss
+
+
+@_optimizer.register
+def _(document: documents.Hessian, parameters: list[nn.Parameter]) -> optim.Optimizer:
+    """rmldnn documents the limits of its second-order optimizer, not its method: this is L-BFGS.
+
+    Liu and Nocedal, Mathematical Programming 45 (1989), with a line search for the strong Wolfe conditions. Each batch
+    is minimized by itself, with the gradient as first direction, until
+
+    - the largest component of the gradient is at most ``absolute_tolerance``,
+    - a step changes the loss, or every weight, by less than ``relative_tolerance`` (absolutely: torch knows no other),
+    - or ``max_iterations`` or ``max_func_eval`` are reached (a line search that has begun goes on to its end).
+
+    ``learning_rate`` is the first length that each line search tries, 1 where the document has none.
+    """
+    for parameter in parameters:  # torch's L-BFGS writes all gradients one after the other, without copying
+        parameter.data = parameter.data.contiguous()
+    return LBFGSOfEachBatch(
+        parameters,
+        lr=1.0 if document.learning_rate is None else document.learning_rate,
+        max_iter=document.max_iterations,
+        max_eval=document.max_func_eval,
+        tolerance_grad=document.absolute_tolerance,
+        tolerance_change=document.relative_tolerance,
+        line_search_fn="strong_wolfe",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -71,7 +71,7 @@ class Trainer:
                 line = TrainBatch(epoch, num_epochs, number, num_batches, *self._numbers(loss), *clock.percent())
                 self.reporter.train_batch(line)
                 _check_is_finite(line, loss_sum)
-            self.optimization.optimizer.step()
+            self._step(batch)
 
     def _compute_gradients(self, batch: Batch) -> Tensor:
         """Leaves the gradients of the whole batch in the parameters, and gives its loss."""
@@ -81,6 +81,29 @@ class Trainer:
             loss = self._compute_loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
         return self.processes.average_gradients(self._parameters, loss.detach(), len(batch))
+
+    def _step(self, batch: Batch) -> None:
+        if self.optimization.searches:
+            self.optimization.optimizer.step(self._objective(batch))
+        else:
+            self.optimization.optimizer.step()
+
+    def _objective(self, batch: Batch) -> Callable[[], float]:
+        """The loss of a batch as a function of the weights; it leaves the gradients in them.
+
+        Dropout draws the same numbers in every call: else there would be no function to minimize. The moving
+        averages of BatchNormalization follow every call.
+        """
+        seed = int(torch.randint(2**62, ()))
+
+        def evaluate() -> float:
+            torch.manual_seed(seed)
+            loss = float(self._compute_gradients(batch))
+            if not math.isfinite(loss):
+                raise DivergedError(f"the loss is not a finite number any more: {_REMEDY}")
+            return loss
+
+        return evaluate
 
     def _compute_loss(self, batch: Batch) -> Tensor:
         assert self.task.loss is not None  # noqa: S101 - the document requires a loss and targets for training

@@ -129,6 +129,33 @@ def test_one_step_of_sgd_is_the_gradient_times_the_learning_rate(
         torch.testing.assert_close(trained[name], (parameter - 0.5 * parameter.grad).detach(), atol=1e-6, rtol=1e-4)
 
 
+def test_the_hessian_optimizer_fits_a_linear_network_in_one_step(
+    written: Written, lesions: Path, capsys: Capture
+) -> None:
+    settings = {"type": "Hessian", "max_iterations": 50}
+    changes = {"layers": layers_of(activation="linear"), "loss": {"function": "MSE"}, "optimizer": settings}
+    run(written({**changes, "data.batch_size": 24, "num_epochs": 1}), capsys)
+    trained = parameters(Path("checkpoints/model_checkpoint_1.pt"))
+    inputs, targets = images_of(lesions / "train")
+    patches = functional.unfold(inputs, 3, padding=1).transpose(1, 2).reshape(-1, 9).double()
+    design = torch.cat([patches, torch.ones_like(patches[:, :1])], dim=1)
+    solution = torch.linalg.lstsq(design, targets.reshape(-1, 1).double()).solution.ravel()
+    found = torch.cat([trained["classes.weight"].ravel(), trained["classes.bias"]]).double()
+    errors = [((design @ weights - targets.ravel()) ** 2).mean().item() for weights in (found, solution)]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-4)
+
+
+def test_the_hessian_optimizer_trains_with_dropout(written: Written, capsys: Capture) -> None:
+    drop = {"class_name": "Dropout", "config": {"name": "drop", "rate": 0.3}}
+    settings = {"type": "Hessian", "max_iterations": 4}
+    changes = {"layers": layers_of(convolution("conv1", 8, "relu"), drop), "optimizer": settings}
+    first, second = (run(written(changes), capsys) for _ in range(2))
+    losses = [record.test_loss for record in read_epochs(first)]
+    assert losses[0] is not None
+    assert losses[0] < 0.5  # log 2 = 0.69 at the start
+    assert numbers_only(first) == numbers_only(second)
+
+
 def test_same_seed_same_numbers(written: Written, capsys: Capture) -> None:
     transforms = [{"random_horizontal_flip": 0.5}, {"random_rotate": 20}]
     hidden = [convolution("conv1", 4, "relu"), {"class_name": "Dropout", "config": {"name": "drop", "rate": 0.5}}]
@@ -250,7 +277,7 @@ def test_a_loss_that_is_no_number_ends_the_run(written: Written, capsys: Capture
             ExitStatus.NETWORK,
             "the network gives 1 channels, the targets have 3",
         ),
-        ({"optimizer.type": "lars"}, ExitStatus.HYPERPARAMETERS, "the optimizer LARS is not in this engine yet"),
+        ({"optimizer": {"type": "lamb", "amsgrad": True}}, ExitStatus.HYPERPARAMETERS, "LAMB has no amsgrad"),
         ({"loss.source": "softmax"}, ExitStatus.HYPERPARAMETERS, "loss.source is 'softmax'"),
         ({"checkpoints.load": "none.pt"}, ExitStatus.CHECKPOINT, "none.pt"),
         ({"layers": "none.json"}, ExitStatus.NETWORK, "none.json"),
