@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, TypeAlias
 
 import h5py
@@ -24,6 +25,10 @@ SUFFIXES: dict[ArrayType, frozenset[str]] = {
     "numpy": frozenset({".npy", ".npz"}),
     "hdf5": frozenset({".h5", ".hdf5", ".hdf", ".he5"}),
 }
+# NumPy reads headers with ast.literal_eval, which in some releases of Python 3.11 fails now and then when two threads
+# are in it ("AST constructor recursion depth mismatch"): https://github.com/python/cpython/issues/106905
+_READING_HEADERS = Lock()
+
 #: In memory, mapped from a ``.npy`` file, or an HDF5 dataset: all have a shape and give their parts.
 StoredArray: TypeAlias = NDArray[Any] | h5py.Dataset
 
@@ -96,9 +101,10 @@ def open_array(array: ArrayFile) -> StoredArray:
     """The array, its elements left in the file where the format allows that (``.npz`` does not)."""
     try:
         if array.path.suffix.lower() == ".npy":
-            stored = np.load(array.path, mmap_mode="r", allow_pickle=False)
+            with _READING_HEADERS:
+                stored = np.load(array.path, mmap_mode="r", allow_pickle=False)
         elif array.path.suffix.lower() == ".npz":
-            with np.load(array.path, allow_pickle=False) as archive:
+            with _READING_HEADERS, np.load(array.path, allow_pickle=False) as archive:
                 stored = archive[array.key]
         else:
             stored = h5py.File(array.path, "r")[array.key]
