@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LinearLR, LRScheduler, Multi
 
 from rmldnn_contract import optimizer as documents
 from rmldnn_contract.exit_status import HyperparameterError
+from rmldnn_torch.memory_order import MemoryOrder
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,34 @@ class Optimization:
 
     Attributes:
         verbose: asks for a line whenever the learning rate has changed.
-        searches: whether the optimizer looks at the loss of a batch at several places before it settles on one, so
-            that its ``step`` needs a function that computes loss and gradients anew.
+        memory: the parameters as the optimizer sees them.
     """
 
     optimizer: optim.Optimizer
+    memory: MemoryOrder
     scheduler: LRScheduler | None = None
     verbose: bool = False
 
     @property
     def searches(self) -> bool:
+        """Whether the optimizer looks at the loss of a batch at several places before it settles on one."""
         return isinstance(self.optimizer, LBFGSOfEachBatch)
+
+    def clear_gradients(self) -> None:
+        """Forgets the gradients of the last batch."""
+        self.memory.clear_gradients()
+
+    def step(self, objective: Callable[[], float] | None = None) -> None:
+        """Changes the weights once.
+
+        Args:
+            objective: for an optimizer that searches, a function that computes loss and gradients anew.
+        """
+        if objective is None:
+            self.memory.show_gradients()
+            self.optimizer.step()
+        else:
+            self.optimizer.step(objective)
 
 
 def build_optimization(document: documents.Optimizer, parameters: Iterable[nn.Parameter]) -> Optimization:
@@ -45,13 +63,17 @@ def build_optimization(document: documents.Optimizer, parameters: Iterable[nn.Pa
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if not trainable:
         raise HyperparameterError('the network has no trainable parameters: every layer has "trainable": false')
+    if isinstance(document, documents.Hessian):
+        for parameter in trainable:  # L-BFGS itself writes all gradients one after the other, in the plain order
+            parameter.data = parameter.data.contiguous()
+    memory = MemoryOrder(trainable)
     try:
-        optimizer = _optimizer(document, trainable)
+        optimizer = _optimizer(document, list(memory.views))
     except ValueError as error:  # a range that is narrower than the document's
         raise HyperparameterError(f"the optimizer {type(document).__name__} does not take this: {error}") from error
     if document.lr_scheduler is None:
-        return Optimization(optimizer)
-    return Optimization(optimizer, _scheduler(document.lr_scheduler, optimizer), document.lr_scheduler.verbose)
+        return Optimization(optimizer, memory)
+    return Optimization(optimizer, memory, _scheduler(document.lr_scheduler, optimizer), document.lr_scheduler.verbose)
 
 
 @singledispatch
@@ -188,8 +210,6 @@ def _(document: documents.Hessian, parameters: list[nn.Parameter]) -> optim.Opti
 
     ``learning_rate`` is the first length that each line search tries, 1 where the document has none.
     """
-    for parameter in parameters:  # torch's L-BFGS writes all gradients one after the other, without copying
-        parameter.data = parameter.data.contiguous()
     return LBFGSOfEachBatch(
         parameters,
         lr=1.0 if document.learning_rate is None else document.learning_rate,

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from rmldnn_contract.config import Checkpoints
 from rmldnn_contract.exit_status import DataError, DivergedError
 from rmldnn_contract.training_log import TrainBatch
+from rmldnn_torch.checkpoint_writer import CheckpointWriter
 from rmldnn_torch.data import Batch, Loader
 from rmldnn_torch.distributed import Processes
 from rmldnn_torch.evaluation import Evaluator
 from rmldnn_torch.log import Reporter
 from rmldnn_torch.optimizers import Optimization
 from rmldnn_torch.task import Task
-from rmldnn_torch.weights import save_checkpoint
 
 _REMEDY = "lower the learning rate, or take another optimizer or loss"
 
@@ -53,11 +53,12 @@ class Trainer:
             DataError: a sample cannot be read.
             OutputError: a file cannot be written.
         """
-        for epoch in range(1, num_epochs + 1):
-            self._train_epoch(epoch, num_epochs)
-            self._evaluate(epoch, num_epochs)
-            self._save_checkpoint(epoch)
-            self._schedule()
+        with CheckpointWriter() as writer:
+            for epoch in range(1, num_epochs + 1):
+                self._train_epoch(epoch, num_epochs)
+                self._evaluate(epoch, num_epochs)
+                self._save_checkpoint(epoch, writer)
+                self._schedule()
 
     def _train_epoch(self, epoch: int, num_epochs: int) -> None:
         self.task.network.train()
@@ -75,7 +76,7 @@ class Trainer:
 
     def _compute_gradients(self, batch: Batch) -> Tensor:
         """Leaves the gradients of the whole batch in the parameters, and gives its loss."""
-        self.optimization.optimizer.zero_grad()
+        self.optimization.clear_gradients()
         loss = self._zero()
         if len(batch):
             loss = self._compute_loss(batch)
@@ -83,10 +84,7 @@ class Trainer:
         return self.processes.average_gradients(self._parameters, loss.detach(), len(batch))
 
     def _step(self, batch: Batch) -> None:
-        if self.optimization.searches:
-            self.optimization.optimizer.step(self._objective(batch))
-        else:
-            self.optimization.optimizer.step()
+        self.optimization.step(self._objective(batch) if self.optimization.searches else None)
 
     def _objective(self, batch: Batch) -> Callable[[], float]:
         """The loss of a batch as a function of the weights; it leaves the gradients in them.
@@ -132,10 +130,10 @@ class Trainer:
         if loss is not None and not math.isfinite(loss):
             raise DivergedError(f"the test loss is not a finite number any more (epoch {epoch}): {_REMEDY}")
 
-    def _save_checkpoint(self, epoch: int) -> None:
+    def _save_checkpoint(self, epoch: int, writer: CheckpointWriter) -> None:
         if self.checkpoints.save is None or epoch % self.checkpoints.interval or self.processes.share.rank != 0:
             return
-        save_checkpoint(Path(self.checkpoints.save, f"model_checkpoint_{epoch}.pt"), self.task.network, epoch)
+        writer.save(Path(self.checkpoints.save, f"model_checkpoint_{epoch}.pt"), self.task.network, epoch)
 
     def _schedule(self) -> None:
         scheduler = self.optimization.scheduler

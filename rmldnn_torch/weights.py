@@ -64,6 +64,19 @@ class LoadReport:
 def save_checkpoint(path: Path, network: Network, epoch: int) -> None:
     """Write the network's weights to ``path``, whole or not at all; ``epoch`` counts from 1.
 
+    Raises ``OutputError`` where the folder cannot be written or the disk is full.
+    """
+    write_checkpoint(path, network.state_dict(), network.graph.name, epoch)
+
+
+def copy_weights(network: Network) -> dict[str, Tensor]:
+    """The network's weights as they are now, by name, on their device."""
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def write_checkpoint(path: Path, weights: Mapping[str, Tensor], network_name: str, epoch: int) -> None:
+    """Write weights to ``path``, whole or not at all.
+
     The file is a dictionary that ``torch.load(path, weights_only=True)`` reads: ``parameters`` (the state_dict),
     ``epoch``, ``network`` (the model's name), ``format`` and ``format_version``.
 
@@ -72,9 +85,9 @@ def save_checkpoint(path: Path, network: Network, epoch: int) -> None:
     document = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "network": network.graph.name,
+        "network": network_name,
         "epoch": epoch,
-        "parameters": {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()},
+        "parameters": {name: tensor.detach().cpu() for name, tensor in weights.items()},
     }
     with replacing(path) as temporary, temporary.open("wb") as file:
         torch.save(document, file)

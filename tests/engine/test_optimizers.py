@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn, optim
 from torch.nn import functional
 
+from rmldnn_contract import optimizer as documents
 from rmldnn_contract.exit_status import HyperparameterError
 from rmldnn_contract.optimizer import OPTIMIZERS, Optimizer
 from rmldnn_torch.optimizers import Optimization, build_optimization
@@ -76,16 +77,27 @@ def test_the_fast_form_takes_the_steps_of_the_plain_one(name: str) -> None:
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 1, 3)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plain_network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     document: Optimizer = TypeAdapter[Optimizer](Optimizer).validate_python({"type": name, "weight_decay": 0.1})
-    fast = build_optimization(document, network.parameters()).optimizer
+    fast = build_optimization(document, network.parameters())
     settings: dict[str, Any] = {"lr": 0.01, "weight_decay": 0.1, "foreach": False}
     plain = getattr(optim, name)(plain_network.parameters(), **settings)
     for _ in range(5):
-        for model, optimizer in ((network, fast), (plain_network, plain)):
-            optimizer.zero_grad()
+        fast.clear_gradients()
+        plain.zero_grad()
+        for model in (network, plain_network):
             model(torch.linspace(-1, 1, 128).reshape(1, 2, 8, 8)).square().sum().backward()
-            optimizer.step()
+        fast.step()
+        plain.step()
     for parameter, expected in zip(network.parameters(), plain_network.parameters(), strict=True):
         torch.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_in_another_order_than_their_kernel_are_read_rightly() -> None:
+    kernel = nn.Parameter(torch.arange(24.0).reshape(2, 3, 2, 2).to(memory_format=torch.channels_last))
+    optimization = build_optimization(documents.SGD(type="SGD", learning_rate=1.0), [kernel])
+    gradient = torch.arange(24.0).reshape(2, 3, 2, 2)
+    kernel.grad = gradient
+    optimization.step()
+    torch.testing.assert_close(kernel.detach(), torch.zeros(2, 3, 2, 2))
 
 
 def test_every_optimizer_of_the_contract_is_there() -> None:
