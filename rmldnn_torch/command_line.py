@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,9 +28,11 @@ from rmldnn_torch import __version__
 from rmldnn_torch.files import means_disk_full
 from rmldnn_torch.launch import Launch, OtherProcessEnded, read_launch
 from rmldnn_torch.log import Log
+from rmldnn_torch.options import PRECISION_CHOICES, Options, PrecisionChoice
 from rmldnn_torch.termination import Terminated
 
 SEED_VARIABLE = "RMLDNN_SEED"
+PRECISION_VARIABLE = "RMLDNN_PRECISION"
 _APPLICATIONS = ("dnn", "segmentation")
 _OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
 _SECONDS_FOR_THE_FIRST_PROCESS = 3.0
@@ -42,8 +44,7 @@ class Arguments:
     """The command line, read."""
 
     config_path: Path
-    seed: int
-    deterministic: bool
+    options: Options = field(default_factory=Options)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -63,6 +64,10 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     parser.add_argument("--app", default="dnn", help="dnn or segmentation, which are the same here (default: dnn)")
     parser.add_argument("--seed", help=f"of weights, order and random transforms (default: ${SEED_VARIABLE}, else 0)")
     parser.add_argument("--deterministic", action="store_true", help="refuse operations that could give other numbers")
+    parser.add_argument(
+        "--precision",
+        help=f"float32, bf16, or auto: bf16 where the device has it (default: ${PRECISION_VARIABLE}, else auto)",
+    )
     parser.add_argument("--version", action="version", version=f"rmldnn-torch {__version__}")
     options = parser.parse_args(arguments)
     if canonical_name(options.app, _APPLICATIONS) is None:
@@ -73,7 +78,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     paths = [path for path in (options.config, options.file) if path]
     if len(paths) != 1 or options.config is None:
         raise UsageError("give one configuration: rmldnn --config=FILE")
-    return Arguments(Path(paths[0]), _seed(options.seed), options.deterministic)
+    return Arguments(Path(paths[0]), Options(_seed(options.seed), options.deterministic, _precision(options.precision)))
 
 
 def _seed(option: str | None) -> int:
@@ -81,6 +86,14 @@ def _seed(option: str | None) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 2**63):
         raise UsageError(f"the seed {text!r} is not a whole number from 0 to 2^63 - 1")
     return int(text)
+
+
+def _precision(option: str | None) -> PrecisionChoice:
+    text = os.environ.get(PRECISION_VARIABLE, "auto") if option is None else option
+    for choice in PRECISION_CHOICES:
+        if text == choice:
+            return choice
+    raise UsageError(f"the precision {text!r} is none of {', '.join(PRECISION_CHOICES)}")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -101,7 +114,7 @@ def _main(arguments: Sequence[str], log: Log) -> int:
         launch = read_launch()
         log.silent = launch.rank != 0
         document = read_configuration(parsed.config_path).neural_network
-        _run(document, parsed, launch, log)
+        _run(document, parsed.options, launch, log)
     except BrokenPipeError:
         raise
     except OtherProcessEnded:
@@ -111,14 +124,14 @@ def _main(arguments: Sequence[str], log: Log) -> int:
     return ExitStatus.OK
 
 
-def _run(document: NeuralNetwork, arguments: Arguments, launch: Launch, log: Log) -> None:
+def _run(document: NeuralNetwork, options: Options, launch: Launch, log: Log) -> None:
     if importlib.util.find_spec("torch") is None:
         raise DeviceError(
             "this engine needs PyTorch: pip install 'rml-optimization[engine]', or '.[engine]' in a checkout"
         )
-    from rmldnn_torch.run import Options, run  # torch takes a second, which --help need not wait for
+    from rmldnn_torch.run import run  # torch takes a second, which --help need not wait for
 
-    run(document, Options(arguments.seed, arguments.deterministic), launch, log)
+    run(document, options, launch, log)
 
 
 def _fail(error: Exception, document: NeuralNetwork | None, launch: Launch, log: Log) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from itertools import islice
 from math import ceil
 from typing import Protocol, TypeVar
@@ -283,10 +284,16 @@ def _normalize(values: Tensor, scaling: Sequence[MeanAndDeviation]) -> Tensor:
                 raise ConfigurationError(
                     f"normalize has {len(setting)} numbers in {name}, the images have {values.shape[1]} channels"
                 )
-        axes = [1] * (values.ndim - 2)
-        mean, deviation = (values.new_tensor(setting).reshape(-1, *axes) for setting in (step.mean, step.std))
+        axes = (1,) * (values.ndim - 2)
+        mean, deviation = (_constant(setting, axes, values.device) for setting in (step.mean, step.std))
         values = (values - mean) / deviation
     return values
+
+
+@cache
+def _constant(setting: float | tuple[float, ...], axes: tuple[int, ...], device: torch.device) -> Tensor:
+    """Float32 (channels, *axes), kept: making it anew in each batch would wait for the device each time."""
+    return torch.tensor(setting, dtype=torch.float32, device=device).reshape(-1, *axes)
 
 
 def _generator(purpose: int, *key: int) -> torch.Generator:

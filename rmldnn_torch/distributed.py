@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, distributed, nn
@@ -62,7 +62,7 @@ class SingleProcess:
 
 
 class ProcessGroup:
-    """Several processes on one machine, connected by gloo."""
+    """Several processes on one machine, connected by gloo, or by NCCL where each has a GPU of its own."""
 
     def __init__(self, share: Share) -> None:
         self.share = share
@@ -100,8 +100,14 @@ class ProcessGroup:
 def _talking() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # all that gloo raises when a connection breaks
+    except RuntimeError as error:  # all that gloo and NCCL raise when a connection breaks
         raise OtherProcessEnded(str(error)) from error
+
+
+def gradient_reducer(num_processes: int) -> Literal["gloo", "nccl"]:
+    """What adds the gradients of several processes: NCCL where each has a GPU of its own, which it needs."""
+    has_gpu_for_each = torch.cuda.is_available() and torch.cuda.device_count() >= num_processes
+    return "nccl" if has_gpu_for_each and distributed.is_nccl_available() else "gloo"
 
 
 @contextlib.contextmanager
@@ -121,8 +127,12 @@ def join_processes(launch: Launch) -> Iterator[Processes]:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     name = hashlib.sha256(f"{os.getuid()} {launch.job}".encode()).hexdigest()[:32]
     meeting_point = Path(tempfile.gettempdir(), f"rmldnn-{name}")
+    backend = "gloo"
+    if gradient_reducer(launch.num_processes) == "nccl":
+        torch.cuda.set_device(launch.rank)
+        backend = "cpu:gloo,cuda:nccl"  # slices are put together in the memory of the machine
     distributed.init_process_group(
-        "gloo", init_method=meeting_point.as_uri(), rank=launch.rank, world_size=launch.num_processes
+        backend, init_method=meeting_point.as_uri(), rank=launch.rank, world_size=launch.num_processes
     )
     try:
         yield ProcessGroup(Share(launch.rank, launch.num_processes))

@@ -68,7 +68,7 @@ def label_counts(output: Tensor, targets: Tensor, activation: str, ignore_index:
     """
     if targets.is_floating_point():
         predicted, truth = output[:, 0] >= _threshold(activation), targets[:, 0] >= 0.5
-        return torch.stack([(predicted == truth).sum(), predicted.new_tensor(len(truth), dtype=torch.int64)])
+        return torch.stack([(predicted == truth).sum(), torch.full((), len(truth), device=truth.device)])
     counted = torch.ones_like(targets, dtype=torch.bool) if ignore_index is None else targets != ignore_index
     return torch.stack([((output.argmax(dim=1) == targets) & counted).sum(), counted.sum()])
 

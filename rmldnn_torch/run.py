@@ -10,12 +10,13 @@ import torch
 
 from rmldnn_contract.config import NeuralNetwork
 from rmldnn_contract.exit_status import CheckpointError
+from rmldnn_contract.optimizer import Hessian
 from rmldnn_contract.training_log import Finished
 from rmldnn_torch import __version__
 from rmldnn_torch.data import DataSettings
 from rmldnn_torch.datasets import check_data_is_supported, open_test_data, open_training_data
 from rmldnn_torch.devices import describe_device, select_device
-from rmldnn_torch.distributed import Processes, join_processes
+from rmldnn_torch.distributed import Processes, gradient_reducer, join_processes
 from rmldnn_torch.evaluation import Evaluator, prediction_outputs
 from rmldnn_torch.graph_drawing import drawing_path, write_drawing
 from rmldnn_torch.keras_graph import count_operations, read_network
@@ -24,18 +25,12 @@ from rmldnn_torch.log import Histories, Log, Reporter
 from rmldnn_torch.losses import build_loss
 from rmldnn_torch.network import Network, count_parameters
 from rmldnn_torch.optimizers import Optimization, build_optimization
+from rmldnn_torch.options import Options
+from rmldnn_torch.precision import Arithmetic, choose_arithmetic
 from rmldnn_torch.shapes import ShapeCheck, num_axes
 from rmldnn_torch.task import Task
 from rmldnn_torch.trainer import Trainer
 from rmldnn_torch.weights import LoadReport, load_checkpoint
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line adds to the document."""
-
-    seed: int = 0
-    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class _Context:
     document: NeuralNetwork
     options: Options
     processes: Processes
-    device: torch.device
+    arithmetic: Arithmetic
     log: Log
 
 
@@ -59,18 +54,22 @@ def run(document: NeuralNetwork, options: Options, launch: Launch, log: Log) -> 
     make_repeatable(options)
     log.line(f"rmldnn-torch {__version__}: an open engine for rmldnn configurations, independent of RocketML")
     with join_processes(launch) as processes:
-        _execute(_Context(document, options, processes, select_device(launch.rank), log))
+        arithmetic = choose_arithmetic(
+            options.precision, select_device(launch.rank), needs_float32=isinstance(document.optimizer, Hessian)
+        )
+        _execute(_Context(document, options, processes, arithmetic, log))
     log.line(Finished().format())
 
 
 def make_repeatable(options: Options) -> None:
-    """Seeds torch, and keeps cuDNN to algorithms that give the same numbers each time.
+    """Seeds torch, and on a GPU lets cuDNN find out which algorithms are fastest for the sizes at hand.
 
-    With ``deterministic`` torch also refuses, with an error, every other operation that could differ from run to run.
+    With ``deterministic`` it keeps to those that give the same numbers each time, and torch refuses, with an error,
+    every other operation that could differ from run to run.
     """
     torch.manual_seed(options.seed)
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = options.deterministic
+    torch.backends.cudnn.benchmark = not options.deterministic
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be repeatable
         torch.use_deterministic_algorithms(True)
@@ -88,7 +87,7 @@ def _execute(context: _Context) -> None:
     settings = DataSettings(
         num_classes=network.output_channels,
         ignore_index=task.ignore_index,
-        device=context.device,
+        device=context.arithmetic.device,
         seed=context.options.seed,
         share=processes.share,
         num_input_axes=num_input_axes,
@@ -96,7 +95,7 @@ def _execute(context: _Context) -> None:
     )
     training = open_training_data(document.data, settings, log)
     test = open_test_data(document.data, settings, log)
-    if context.device.type == "cuda":
+    if context.arithmetic.device.type == "cuda":
         log.line("*** CUDA available! Will train on GPU ***")
     # Each process has its own dropout; the first one draws what a single one would.
     torch.manual_seed(context.options.seed + processes.share.rank)
@@ -114,9 +113,12 @@ def _execute(context: _Context) -> None:
 
 def _tell_devices(context: _Context) -> None:
     num_processes = context.processes.share.num_processes
-    context.log.block("Device(s)", {"Process 1": describe_device(context.device)})
+    arithmetic = context.arithmetic
+    context.log.block("Device(s)", {"Process 1": describe_device(arithmetic.device), "Precision": arithmetic.precision})
     if num_processes > 1:
-        context.log.block("Gradient reducer", {"Type": "gloo", "Num of processes": num_processes})
+        context.log.block(
+            "Gradient reducer", {"Type": gradient_reducer(num_processes), "Num of processes": num_processes}
+        )
 
 
 def _build_network(context: _Context) -> Network:
@@ -149,7 +151,7 @@ def _build_network(context: _Context) -> Network:
     for parameter in network.parameters():
         if parameter.ndim == 4:  # kernels of images in the order of axes in which convolutions are faster
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return network.to(context.device)
+    return network.to(context.arithmetic.device)
 
 
 def _tell_loading(path: str, report: LoadReport, log: Log) -> None:
@@ -176,7 +178,7 @@ def _build_optimization(context: _Context, network: Network) -> Optimization | N
 def _build_task(context: _Context, network: Network) -> Task:
     document, check_shapes = context.document.loss, ShapeCheck(network, context.log)
     if document is None:
-        return Task(network, None, None, check_shapes)
+        return Task(network, None, None, check_shapes, context.arithmetic)
     context.log.block("Loss", document.model_dump(exclude_none=True))
     loss = build_loss(document, network.output_activation, network.output_channels)
-    return Task(network, loss, document.ignore_index, check_shapes)
+    return Task(network, loss, document.ignore_index, check_shapes, context.arithmetic)

@@ -94,7 +94,8 @@ class FileSource(Generic[F]):
     def fetch(self, indices: Sequence[int]) -> Samples:
         """These samples, as they are read."""
         if isinstance(self._kept, Tensor):
-            return self._kept[torch.tensor(indices, device=self._kept.device)]
+            # Not made on the device: that would wait for all that the device has still to do.
+            return self._kept[torch.tensor(indices).to(self._kept.device, non_blocking=True)]
         if self._kept is not None:
             return gather((self._kept[index] for index in indices), len(indices))
         return gather(self._read_all(self._threads, [self._files[index] for index in indices]), len(indices))

@@ -16,6 +16,12 @@ Document = dict[str, Any]
 SIZE = 32
 
 
+@pytest.fixture(autouse=True)
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exact numbers are compared, on processors with and without bf16; the tests of precision choose for themselves."""
+    monkeypatch.setenv("RMLDNN_PRECISION", "float32")
+
+
 def write_lesions(folder: Path, count: int, seed: int) -> None:
     """``count`` images of noise with a dark disc, in ``inputs``, and the discs as 0/255 masks in ``targets``."""
     generator = np.random.default_rng(seed)

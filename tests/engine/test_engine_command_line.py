@@ -19,6 +19,7 @@ from rmldnn_torch import __version__
 from rmldnn_torch.allocator import keep_freed_memory
 from rmldnn_torch.command_line import Arguments, as_engine_error, main, parse_arguments
 from rmldnn_torch.launch import Launch, read_launch
+from rmldnn_torch.options import Options
 
 from .conftest import Document, convolution, layers_of
 
@@ -62,13 +63,17 @@ def wait_for(text: str, process: subprocess.Popen[str]) -> None:
     [["--config=c.json"], ["--config", "c.json"], ["--config=", "c.json"], ["--app=Segmentation", "--config=c.json"]],
 )
 def test_published_forms(arguments: list[str]) -> None:
-    assert parse_arguments(arguments) == Arguments(Path("c.json"), seed=0, deterministic=False)
+    assert parse_arguments(arguments) == Arguments(Path("c.json"), Options(precision="float32"))
 
 
-def test_the_seed_comes_from_the_option_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_come_from_the_command_line_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RMLDNN_PRECISION")
+    assert parse_arguments(["--config=c"]).options == Options(0, deterministic=False, precision="auto")
     monkeypatch.setenv("RMLDNN_SEED", "7")
-    assert parse_arguments(["--config=c"]).seed == 7
-    assert parse_arguments(["--config=c", "--seed=9", "--deterministic"]) == Arguments(Path("c"), 9, deterministic=True)
+    monkeypatch.setenv("RMLDNN_PRECISION", "bf16")
+    assert parse_arguments(["--config=c"]).options == Options(7, deterministic=False, precision="bf16")
+    arguments = ["--config=c", "--seed=9", "--deterministic", "--precision=float32"]
+    assert parse_arguments(arguments).options == Options(9, deterministic=True, precision="float32")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +86,7 @@ def test_the_seed_comes_from_the_option_or_the_environment(monkeypatch: pytest.M
         (["--config=a", "--app=burgers"], "--app=burgers is not in this engine: use dnn or segmentation"),
         (["--config=a", "--seed=x"], "the seed 'x' is not a whole number"),
         (["--config=a", "--seed=-1"], "the seed '-1' is not a whole number"),
+        (["--config=a", "--precision=fp16"], "the precision 'fp16' is none of auto, float32, bf16"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(arguments: list[str], message: str, capsys: Capture) -> None:

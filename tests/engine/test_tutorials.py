@@ -359,6 +359,7 @@ def test_two_processes_put_together_what_one_does(seismic: Document, run: Runs, 
     inference["neural_network"]["data"] = data | {"hdf5_outfile": "two.h5"}
     Path("two.json").write_text(json.dumps(inference), encoding="utf-8")
     environment = {"PYTHONPATH": ":".join(sys.path), "OMPI_COMM_WORLD_SIZE": "2", "PMIX_NAMESPACE": str(tmp_path)}
+    environment["RMLDNN_PRECISION"] = "float32"
     command = [sys.executable, "-m", "rmldnn_torch", "--config=two.json"]
     processes = [
         subprocess.Popen(command, env=environment | {"OMPI_COMM_WORLD_RANK": str(rank)}, stdout=subprocess.DEVNULL)
