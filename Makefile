@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format image image-cuda constraints clean
+.PHONY: help demo test lint format image image-cuda benchmark constraints clean
 
 help: ## Show this list
 	@echo 'Usage: make TARGET [PYTHON=python3.12] [TORCH_INDEX=$(CPU_INDEX)]'
@@ -56,6 +56,14 @@ BUILD_IMAGE = DOCKER_BUILDKIT=1 $(DOCKER) build --build-arg TORCH_INDEX=$(TORCH_
     $(if $(CA_CERTIFICATES),--secret id=ca$(comma)src=$(CA_CERTIFICATES))
 comma := ,
 
+# TensorFlow wants an older h5py than ours, so the pins but torch's do not hold here.
+BENCHMARK_VENV := .venv-benchmark
+benchmark: ## Compare training speed with PyTorch, MONAI and Keras, half an hour (BENCHMARK_ARGS=--help to choose)
+	@test -x $(BENCHMARK_VENV)/bin/python || "$(PYTHON)" -m venv $(BENCHMARK_VENV)
+	@$(BENCHMARK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0 -e '.[engine]' -r benchmarks/requirements.txt
+	$(BENCHMARK_VENV)/bin/python benchmarks/training_speed.py $(BENCHMARK_ARGS)
+
 # torch stays at 2.13.0 until someone has run tests and benchmarks with another. The leading comment is kept.
 constraints: $(INSTALLED) ## Renew constraints.txt with today's newest versions
 	$(RUN) -m pip install --disable-pip-version-check --quiet uv
@@ -66,5 +74,5 @@ constraints: $(INSTALLED) ## Renew constraints.txt with today's newest versions
 	mv constraints.tmp constraints.txt
 
 clean: ## Remove .venv and what tools left; results of searches stay
-	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCHMARK_VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

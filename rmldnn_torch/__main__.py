@@ -10,10 +10,12 @@ from typing import NoReturn
 def main() -> NoReturn:
     """The command; ends the process with its exit status."""
     from rmldnn_torch.allocator import keep_freed_memory
+    from rmldnn_torch.openmp import wait_briefly
     from rmldnn_torch.termination import end_on_signals
 
     end_on_signals()
     keep_freed_memory()
+    wait_briefly()
 
     from rmldnn_torch.command_line import main as run_command_line
 

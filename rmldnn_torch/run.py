@@ -148,10 +148,15 @@ def _build_network(context: _Context) -> Network:
                 f"{path} lacks {len(report.missing)} weights of the network, {report.missing[0]} among them: without "
                 "training they would stay random; load the checkpoint of this network"
             )
+    return place(network, context.arithmetic.device)
+
+
+def place(network: Network, device: torch.device) -> Network:
+    """The network on the device, kernels of images in the order of axes in which convolutions are faster."""
     for parameter in network.parameters():
-        if parameter.ndim == 4:  # kernels of images in the order of axes in which convolutions are faster
+        if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return network.to(context.arithmetic.device)
+    return network.to(device)
 
 
 def _tell_loading(path: str, report: LoadReport, log: Log) -> None:

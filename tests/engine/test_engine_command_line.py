@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from rmldnn_torch import __version__
 from rmldnn_torch.allocator import keep_freed_memory
 from rmldnn_torch.command_line import Arguments, as_engine_error, main, parse_arguments
 from rmldnn_torch.launch import Launch, read_launch
+from rmldnn_torch.openmp import wait_briefly
 from rmldnn_torch.options import Options
 
 from .conftest import Document, convolution, layers_of
@@ -260,6 +262,27 @@ def test_an_allocator_that_the_environment_chooses_is_left_alone(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "2000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+    ],
+)
+def test_threads_wait_as_the_environment_says_or_briefly(
+    before: dict[str, str], after: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    wait_briefly()
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    assert {name: os.environ[name] for name in names if name in os.environ} == after
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
 
 
 def test_freed_memory_stays_with_the_process() -> None:
