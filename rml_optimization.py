@@ -186,11 +186,12 @@ def run_search(options: SearchOptions, workspace: Workspace, choice: RuntimeChoi
     """
     from rml_search.dataset import check_data_set
     from rml_search.lock import only_search_in
-    from rml_search.network_file import check_network_file
+    from rml_search.network_file import check_losses, check_network_file
     from rml_search.plain_output import settings_table
 
     network = check_network_file(options.layers)
-    options = replace(options, grayscale=network.input_channels == 1)
+    check_losses(network, options.losses)
+    options = replace(options, grayscale=network.input_channels == 1, loss_source=network.loss_source)
     if options.transfer_learning is not None:
         check_transfer_learning_file(options.transfer_learning)
     summary = check_data_set(options.data)
