@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from datetime import datetime
 
 import optuna
@@ -10,7 +12,7 @@ import pytest
 
 from rml_optuna import STUDY_NAME, Search, storage_url
 from rml_search.errors import AllTrialsFailedError, EngineFailedError, NoResultsError, WorkspaceInUseError, WriteError
-from rml_search.interruption import Interrupted
+from rml_search.interruption import Interrupted, interruptible
 from rml_search.lock import only_search_in
 from rml_search.paths import Workspace
 from rml_search.results import earlier_results_aside, move_aside, read_list_acc
@@ -130,6 +132,28 @@ def test_an_interruption_keeps_what_had_finished_and_closes_the_engine(workspace
         ("failed", "interrupted"),
     ]
     assert workspace.best_checkpoint.read_text().endswith("0000/checkpoints: epoch 1")
+
+
+@pytest.mark.parametrize("method", ["ask", "tell"])
+def test_a_signal_while_the_study_is_at_work_leaves_no_trial_running(
+    workspace, make_options, scripted, script, monkeypatch, method
+):
+    original = getattr(optuna.Study, method)
+
+    def interrupted(study, *arguments, **settings):
+        answer = original(study, *arguments, **settings)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return answer
+
+    monkeypatch.setattr(optuna.Study, method, interrupted)
+    running = search(workspace, make_options(num_trials=5), scripted(script([0.7])))
+    with pytest.raises(Interrupted), interruptible():
+        running.run()
+    study = optuna.load_study(study_name=STUDY_NAME, storage=storage_url(workspace))
+    state, reason = {"ask": ("failed", "interrupted"), "tell": ("complete", None)}[method]
+    assert [trial.state.is_finished() for trial in study.trials] == [True]
+    assert study.trials[0].user_attrs["reason"] == reason
+    assert [(record.state.value, record.reason) for record in read_list_acc(workspace)] == [(state, reason)]
 
 
 def test_observer_is_told_in_order(workspace, make_options, scripted, script):
