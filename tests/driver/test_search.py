@@ -15,7 +15,7 @@ from rml_search.errors import AllTrialsFailedError, EngineFailedError, NoResults
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.lock import only_search_in
 from rml_search.paths import Workspace
-from rml_search.results import earlier_results_aside, move_aside, read_list_acc
+from rml_search.results import earlier_results_aside, move_aside, move_back, read_list_acc
 
 
 class Recorder:
@@ -179,6 +179,16 @@ def test_earlier_results_move_aside_whole(workspace, make_options, scripted, scr
     assert (first / "best_model" / "best_model_file.pt").exists()
 
 
+def test_a_study_moves_with_its_journal(workspace):
+    names = ["study.db", "study.db-journal", "study.db-shm", "study.db-wal"]
+    for name in names:
+        (workspace.root / name).write_text(name)
+    aside = move_aside(workspace, datetime(2026, 1, 1))
+    assert sorted(path.name for path in aside.iterdir()) == names
+    move_back(workspace, aside)
+    assert [(workspace.root / name).read_text() for name in names] == names
+
+
 @pytest.mark.parametrize("name", ["a?b", "a%20b", "{x}", "?mode=ro", "a#b", "a:b@c", "a b"])
 def test_study_lies_in_its_folder_whatever_that_is_called(tmp_path, name):
     workspace = Workspace(tmp_path / name)
@@ -220,7 +230,9 @@ def test_moving_aside_is_all_or_nothing(workspace, make_options, scripted, scrip
     monkeypatch.setattr(type(workspace.root), "rename", refuse_database)
     with pytest.raises(WriteError, match=r"cannot move .*study.db aside: Permission denied"):
         move_aside(workspace, datetime(2026, 1, 1))
-    assert [path.name for path in workspace.results() if not path.exists()] == ["predictions"]
+    assert {path.name for path in workspace.results() if path.exists()} == {
+        "best_model", "list_acc.json", "study.db", "trials",
+    }  # fmt: skip
     assert list((workspace.root / "earlier").iterdir()) == []
 
 
