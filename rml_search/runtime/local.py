@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class LocalRuntime:
         """``local (built-in engine)``."""
         return "local (built-in engine)"
 
-    def prepare(self) -> None:
+    def prepare(self, _show: Callable[[str], None]) -> None:
         """Raises RuntimeUnavailableError without PyTorch, or without mpirun for several processes."""
         if not engine_is_installed():
             raise RuntimeUnavailableError(

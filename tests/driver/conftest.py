@@ -87,7 +87,7 @@ class ScriptedRuntime:
     def describe(self) -> str:
         return "scripted"
 
-    def prepare(self) -> None:
+    def prepare(self, show: Callable[[str], None]) -> None:
         pass
 
     def remove_leftovers(self) -> None:
