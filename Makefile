@@ -38,6 +38,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    || { echo 'make: $(PYTHON) is not installed; install Python 3.10 or newer, or name one: make PYTHON=...' >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	    || { echo 'make: $(PYTHON) is older than Python 3.10; name a newer one: make PYTHON=...' >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info >= (3, 14))' \
+	    || echo 'make: $(PYTHON) is newer than Python 3.13, the newest tried; if this fails, name another: make PYTHON=...' >&2
 	@echo 'Installing into $(VENV), which takes a minute or two ...'
 	@"$(PYTHON)" -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
@@ -21,7 +20,6 @@ from rml_search.options import (
     RuntimeChoice,
     RuntimeName,
     SearchOptions,
-    check_num_procs,
     check_transfer_learning_file,
     parse_names,
 )
@@ -30,7 +28,6 @@ from rmldnn_contract import __version__
 
 if TYPE_CHECKING:
     from rml_search.runtime.base import Runtime
-    from rml_search.runtime.choice import ChosenRuntime
 
 Value = TypeVar("Value")
 
@@ -184,21 +181,26 @@ def run_search(options: SearchOptions, workspace: Workspace, choice: RuntimeChoi
         SearchError: something is not as the search needs it; nothing was started or moved, or what had
             finished by then is kept.
     """
-    from rml_search.dataset import check_data_set
+    from rml_search.dataset import check_data_set, data_set_folders
+    from rml_search.links import check_links
     from rml_search.lock import only_search_in
-    from rml_search.network_file import check_network_file
+    from rml_search.network_file import check_losses, check_network_file
     from rml_search.plain_output import settings_table
+    from rml_search.runtime.choice import prepare_runtime
 
     network = check_network_file(options.layers)
-    options = replace(options, grayscale=network.input_channels == 1)
+    check_losses(network, options.losses)
+    options = replace(options, grayscale=network.input_channels == 1, loss_source=network.loss_source)
     if options.transfer_learning is not None:
         check_transfer_learning_file(options.transfer_learning)
     summary = check_data_set(options.data)
-    chosen, device = _prepare_runtime(choice, workspace, gpu, options.num_procs)
+    ready = prepare_runtime(choice, workspace, gpu, options.num_procs, typer.echo)
+    if ready.runtime.in_container:
+        check_links(data_set_folders(options.data), workspace)
     with only_search_in(workspace):
-        chosen.runtime.remove_leftovers()
-        typer.echo(settings_table(options, summary, chosen.runtime.describe(), chosen.reason, device))
-        _search(options, workspace, chosen.runtime)
+        ready.runtime.remove_leftovers()
+        typer.echo(settings_table(options, summary, ready.runtime.describe(), ready.reason, ready.device))
+        _search(options, workspace, ready.runtime)
 
 
 def _search(options: SearchOptions, workspace: Workspace, runtime: Runtime) -> None:
@@ -235,44 +237,10 @@ def infer(
     runtime: RuntimeOption = RuntimeName.AUTO,
 ) -> None:
     """Run the best model on the test images and write its predictions."""
+    from rml_search.infer_command import InferOptions, infer_and_show
+
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
-    run_infer(Workspace(Path.cwd()), choice, gpu, config=config, gallery=gallery, num_procs=num_procs)
-
-
-def run_infer(
-    workspace: Workspace,
-    choice: RuntimeChoice,
-    gpu: bool | None,
-    *,
-    config: Path | None = None,
-    gallery: Path | None = None,
-    num_procs: int = 1,
-) -> None:
-    """Runs inference, shows loss and accuracy, and draws the gallery.
-
-    Raises:
-        SearchError: there is no model, or the engine could not run it.
-    """
-    from rml_search.inference import choose_inference_config, move_predictions_aside, run_inference
-    from rml_search.plain_output import inference_table
-
-    document = choose_inference_config(workspace, config)
-    check_num_procs(num_procs)
-    chosen, device = _prepare_runtime(choice, workspace, gpu, num_procs)
-    aside = move_predictions_aside(workspace, document, datetime.now())
-    if aside is not None:
-        typer.echo(f"Earlier predictions were moved to {shown(aside)}")
-    typer.echo(f"Running {shown(document)}")
-    typer.echo(f"Runtime: {chosen.runtime.describe()}, because {chosen.reason}")
-    typer.echo(f"Device: {device}")
-    result = run_inference(document, workspace, chosen.runtime, num_procs=num_procs)
-    typer.echo(inference_table(result))
-    if gallery is not None:
-        from rml_search.gallery import draw_gallery_of_inference
-
-        replaced = " (an earlier one was replaced)" if gallery.exists() else ""
-        draw_gallery_of_inference(result, workspace, gallery)
-        typer.echo(f"The gallery is {shown(gallery)}{replaced}")
+    infer_and_show(InferOptions(config, gallery, num_procs), Workspace(Path.cwd()), choice, gpu, typer.echo)
 
 
 @app.command()
@@ -308,15 +276,17 @@ def demo(
 ) -> None:
     """Search, train and infer on synthetic images, on the CPU."""
     from rml_search.demo import demo_options, write_demo_files
+    from rml_search.infer_command import InferOptions, infer_and_show
+    from rml_search.runtime.choice import prepare_runtime
 
     started = time.monotonic()
     workspace = Workspace(out)
     choice = RuntimeChoice(RuntimeName.LOCAL)
-    _prepare_runtime(choice, workspace, gpu=False, num_procs=1)
+    prepare_runtime(choice, workspace, gpu=False, num_procs=1, show=typer.echo)
     typer.echo(f"Making synthetic ultrasound images in {out}")
     write_demo_files(workspace.root)
     run_search(demo_options(workspace.root), workspace, choice, gpu=False)
-    run_infer(workspace, choice, gpu=False, gallery=out / "gallery.png")
+    infer_and_show(InferOptions(gallery=out / "gallery.png"), workspace, choice, False, typer.echo)
     typer.echo(f"The demo took {time.monotonic() - started:.0f} s")
 
 
@@ -353,21 +323,6 @@ def _required(option: str, value: Value | None) -> Value:
     if value is None:
         raise OptionError(f"{option} is missing; see --help")
     return value
-
-
-def _prepare_runtime(
-    choice: RuntimeChoice, workspace: Workspace, gpu: bool | None, num_procs: int
-) -> tuple[ChosenRuntime, str]:
-    from rml_search.devices import decide_gpu, find_gpus
-    from rml_search.runtime.choice import choose_runtime
-
-    gpus = find_gpus() if gpu is not False else ()
-    use_gpu = decide_gpu(gpu, gpus)
-    chosen = choose_runtime(choice, workspace, gpu=use_gpu, num_procs=num_procs)
-    chosen.runtime.prepare()
-    if use_gpu:
-        return chosen, ", ".join(gpus)
-    return chosen, "CPU (--no-gpu)" if gpu is False else "CPU, because nvidia-smi finds no GPU here"
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import URL
 
 from rml_search.errors import AllTrialsFailedError, EngineFailedError
 from rml_search.hyperparameters import Hyperparameters
-from rml_search.interruption import uninterrupted
+from rml_search.interruption import interruptions_allowed, uninterrupted
 from rml_search.observer import SearchObserver
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, shown, write_atomically
@@ -81,42 +81,41 @@ class Search:
             raise self._all_failed(self.results[-1])
 
     def _run_trial(self, study: optuna.Study, runner: TrialRunner) -> TrialResult:
+        """Runs one trial. A signal breaks off its training and nothing else: the study is told how it ended."""
         with uninterrupted():
             trial = study.ask()
             hyperparameters = suggest(trial, self.options)
-        started = time.monotonic()
-        epochs: list[EpochRecord] = []
+            started = time.monotonic()
+            epochs: list[EpochRecord] = []
 
-        def on_epoch(epoch: EpochRecord) -> None:
-            epochs.append(epoch)
-            if epoch.accuracy is not None:
-                trial.report(epoch.accuracy, step=epoch.epoch)
-            self.observer.epoch_finished(trial.number, epoch)
+            def on_epoch(epoch: EpochRecord) -> None:
+                epochs.append(epoch)
+                if epoch.accuracy is not None:
+                    with uninterrupted():
+                        trial.report(epoch.accuracy, step=epoch.epoch)
+                self.observer.epoch_finished(trial.number, epoch)
 
-        try:
-            self.observer.trial_started(trial.number, hyperparameters)
-            result = runner.run(trial.number, hyperparameters, on_epoch)
-        except BaseException as error:
-            reason = str(error) if isinstance(error, Exception) else "interrupted"
-            seconds = time.monotonic() - started
-            self._finish(
-                study,
-                trial,
-                TrialResult(trial.number, hyperparameters, TrialState.FAILED, tuple(epochs), seconds, reason),
-            )
-            raise
-        self._finish(study, trial, result)
+            try:
+                with interruptions_allowed():
+                    self.observer.trial_started(trial.number, hyperparameters)
+                    result = runner.run(trial.number, hyperparameters, on_epoch)
+            except BaseException as error:
+                reason = str(error) if isinstance(error, Exception) else "interrupted"
+                seconds = time.monotonic() - started
+                result = TrialResult(trial.number, hyperparameters, TrialState.FAILED, tuple(epochs), seconds, reason)
+                self._finish(study, trial, result)
+                raise
+            self._finish(study, trial, result)
         return result
 
     def _finish(self, study: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None:
-        with uninterrupted():
-            self.results.append(result)
-            self._keep_checkpoint(result)
-            record = result.to_record()
-            for key in ("epoch_max_acc", "seconds", "reason"):
-                trial.set_user_attr(key, getattr(record, key))
-            study.tell(trial, result.max_accuracy, state=_STATES[result.state])
-            write_list_acc(self.workspace, [finished.to_record() for finished in self.results])
+        self.results.append(result)
+        self._keep_checkpoint(result)
+        record = result.to_record()
+        for key in ("epoch_max_acc", "seconds", "reason"):
+            trial.set_user_attr(key, getattr(record, key))
+        study.tell(trial, result.max_accuracy, state=_STATES[result.state])
+        write_list_acc(self.workspace, [finished.to_record() for finished in self.results])
         self.observer.trial_finished(result, self.best)
 
     def _keep_checkpoint(self, result: TrialResult) -> None:

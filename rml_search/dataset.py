@@ -63,6 +63,11 @@ def split_folders(root: Path, split: str) -> SplitFolders:
     return SplitFolders(root / split / "inputs", root / split / "targets")
 
 
+def data_set_folders(root: Path) -> list[Path]:
+    """Returns the folders of images and masks of the data set in ``root``."""
+    return [folder for split in SPLITS for folder in split_folders(root, split)]
+
+
 def check_data_set(root: Path) -> DataSetSummary:
     """Checks the folders, pairs and files of a data set.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 from rml_search.errors import EngineFailedError
 from rml_search.options import SearchOptions
+from rml_search.runtime.local import engine_module
 from rml_search.synthetic import write_synthetic_data
 
 IMAGE_SIZE = 96
@@ -46,7 +46,7 @@ def write_demo_files(root: Path) -> None:
         write_synthetic_data(options.data, num_train=NUM_TRAIN, num_test=NUM_TEST, size=IMAGE_SIZE, seed=SEED)
     # The engine's own builder writes the network; the driver imports nothing of the engine.
     size = str(IMAGE_SIZE)
-    builder = [sys.executable, "-m", "rmldnn_torch.architectures", "small_unet", str(options.layers)]
+    builder = [*engine_module("rmldnn_torch.architectures"), "small_unet", str(options.layers)]
     answer = subprocess.run([*builder, "--size", size, size], capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         raise EngineFailedError(f"cannot write {options.layers}: {answer.stderr.strip()}")

@@ -22,9 +22,11 @@ from rml_search.gallery_rows import THRESHOLD, GalleryRow, load_rows, mean_dice
 from rml_search.inference import InferenceResult
 from rml_search.paths import Workspace
 from rml_search.predictions import Scores, read_predictions
+from rmldnn_contract.config import Configuration
 
 __all__ = [
     "GalleryRow",
+    "check_gallery",
     "draw_gallery",
     "draw_gallery_of_inference",
     "load_rows",
@@ -45,23 +47,36 @@ _TINT = 0.25  #: opacity of a region inside its contour
 _TRANSFORMS_IN_PLACE = frozenset({"resize", "normalize", "convert_color"})  #: that move no pixel
 
 
-def draw_gallery_of_inference(result: InferenceResult, workspace: Workspace, out: Path) -> None:
-    """Draws the gallery of the images that an inference has predicted.
+def check_gallery(configuration: Configuration, out: Path) -> Path:
+    """Says before an inference whether a gallery can be drawn of it; gives the folder of its images.
 
     Raises:
-        DataSetError: a file is missing or unreadable, or its transforms move pixels, so that predictions
-            do not lie over the images.
-        WriteError: ``out`` cannot be written.
+        DataSetError: there are no test images, or their transforms move pixels, so that predictions do not lie
+            over the images.
+        WriteError: ``out`` does not end in .png, .pdf or .svg.
     """
-    data = result.configuration.neural_network.data
+    _check_format(out)
+    data = configuration.neural_network.data
     if data.test_input_path is None:
         raise DataSetError("the configuration names no test images (data.test_input_path): there is nothing to draw")
     transforms = [*(data.transforms or ()), *(data.input_transforms or ())]
     moving = {key for transform in transforms for key in type(transform).model_fields} - _TRANSFORMS_IN_PLACE
     if moving:
         raise DataSetError(f"no gallery is drawn where {', '.join(sorted(moving))} moves the pixels of test images")
-    targets = None if data.test_target_path is None else workspace.absolute(Path(data.test_target_path))
-    draw_gallery(load_rows(workspace.absolute(Path(data.test_input_path)), targets, result.predictions), out)
+    return Path(data.test_input_path)
+
+
+def draw_gallery_of_inference(result: InferenceResult, workspace: Workspace, out: Path) -> None:
+    """Draws the gallery of the images that an inference has predicted.
+
+    Raises:
+        DataSetError: a file is missing or unreadable, or as :func:`check_gallery` has it.
+        WriteError: ``out`` cannot be written.
+    """
+    inputs = workspace.absolute(check_gallery(result.configuration, out))
+    named = result.configuration.neural_network.data.test_target_path
+    targets = None if named is None else workspace.absolute(Path(named))
+    draw_gallery(load_rows(inputs, targets, result.predictions), out)
 
 
 def draw_gallery(rows: Sequence[GalleryRow], out: Path, *, max_rows: int = 5) -> None:
@@ -76,8 +91,7 @@ def draw_gallery(rows: Sequence[GalleryRow], out: Path, *, max_rows: int = 5) ->
         WriteError: ``out`` does not end in .png, .pdf or .svg, or cannot be written.
         DataSetError: there are no rows.
     """
-    if out.suffix.lower() not in _FORMATS:
-        raise WriteError(f"{out} must end in one of {', '.join(sorted(_FORMATS))}")
+    _check_format(out)
     if not rows:
         raise DataSetError("there are no predictions to draw")
     shown = _choose(rows, max_rows)
@@ -89,6 +103,11 @@ def draw_gallery(rows: Sequence[GalleryRow], out: Path, *, max_rows: int = 5) ->
         _write_whole(out, picture.getvalue())
     except OSError as error:
         raise WriteError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+def _check_format(out: Path) -> None:
+    if out.suffix.lower() not in _FORMATS:
+        raise WriteError(f"{out} must end in one of {', '.join(sorted(_FORMATS))}")
 
 
 def _write_whole(path: Path, data: bytes) -> None:

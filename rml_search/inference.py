@@ -47,6 +47,23 @@ def choose_inference_config(workspace: Workspace, named: Path | None) -> Path:
     )
 
 
+def read_inference_configuration(config: Path) -> Configuration:
+    """Reads a configuration for inference; predictions go to ./predictions/ where it names no folder.
+
+    Raises:
+        ConfigurationError: the file is missing or not valid.
+        OptionError: it trains, or loads no checkpoint.
+    """
+    document = read_configuration(config).model_dump(mode="json", exclude_unset=True)
+    data = document["neural_network"]["data"]
+    if "input_path" in data:
+        raise OptionError(f"{config} trains (data.input_path): infer takes a configuration without training input")
+    if not document["neural_network"].get("checkpoints", {}).get("load"):
+        raise OptionError(f"{config} loads no checkpoint (checkpoints.load): the network would be random")
+    data.setdefault("test_output_path", "./predictions/")
+    return Configuration.model_validate(document)
+
+
 def run_inference(config: Path, workspace: Workspace, runtime: Runtime, *, num_procs: int = 1) -> InferenceResult:
     """Runs the model that ``config`` names and writes its predictions.
 
@@ -56,7 +73,7 @@ def run_inference(config: Path, workspace: Workspace, runtime: Runtime, *, num_p
         ConfigurationError: the configuration is not valid.
         EngineFailedError: the engine ended with an error; its message is passed on.
     """
-    configuration = _inference_only(read_configuration(config), config)
+    configuration = read_inference_configuration(config)
     folder = _predictions_folder(configuration, workspace)
     run = _prepare(configuration, folder, workspace, runtime, num_procs)
     reader = EpochReader()
@@ -92,17 +109,6 @@ def move_predictions_aside(workspace: Workspace, config: Path, when: datetime) -
         if path.exists() and path.resolve() != config.resolve():
             path.rename(aside / path.name)
     return aside
-
-
-def _inference_only(configuration: Configuration, config: Path) -> Configuration:
-    document = configuration.model_dump(mode="json", exclude_unset=True)
-    data = document["neural_network"]["data"]
-    if "input_path" in data:
-        raise OptionError(f"{config} trains (data.input_path): infer takes a configuration without training input")
-    if not document["neural_network"].get("checkpoints", {}).get("load"):
-        raise OptionError(f"{config} loads no checkpoint (checkpoints.load): the network would be random")
-    data.setdefault("test_output_path", "./predictions/")
-    return Configuration.model_validate(document)
 
 
 def _predictions_folder(configuration: Configuration, workspace: Workspace) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,20 +30,31 @@ class Interrupted(BaseException):
 
 
 @dataclass
-class _Deferral:
-    """How many blocks want to end first, and the signal that waits for them."""
+class _State:
+    """How many blocks want to end first, and the first signal that came."""
 
     depth: int = 0
-    waiting: int | None = None
+    pending: int | None = None
 
-    def raise_waiting(self) -> None:
-        """Raises for the signal that waits, unless a block is still open."""
-        if self.depth == 0 and self.waiting is not None:
-            number, self.waiting = self.waiting, None
-            raise Interrupted(number)
+    def raise_pending(self) -> None:
+        """Raises for the signal that came, unless a block is still open or the program is unwinding already.
+
+        Raised again each time, since an exception can get lost: Python swallows those of ``__del__``, of a weak
+        reference's callback and of a garbage collector's hook, and a library may catch all there are.
+        """
+        if self.depth == 0 and self.pending is not None and not _is_unwinding():
+            raise Interrupted(self.pending)
 
 
-_deferral = _Deferral()
+_state = _State()
+
+
+def _is_unwinding() -> bool:
+    """Whether some ``except`` or ``finally`` is at work because of an :class:`Interrupted`."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error is not None
 
 
 @contextmanager
@@ -51,26 +63,42 @@ def uninterrupted() -> Iterator[None]:
 
     For steps that belong together, and for starting what must be stopped again.
     """
-    _deferral.depth += 1
+    depth = _state.depth
+    _state.depth = depth + 1
     try:
         yield
     finally:
-        _deferral.depth -= 1
-        _deferral.raise_waiting()
+        _state.depth = depth
+        _state.raise_pending()
+
+
+@contextmanager
+def interruptions_allowed() -> Iterator[None]:
+    """The part of an :func:`uninterrupted` block that a signal may break off all the same.
+
+    What lies around it is done on any account: no signal comes between the beginning of a thing, the work on
+    it, and its end.
+    """
+    depth = _state.depth
+    _state.depth = 0
+    try:
+        _state.raise_pending()
+        yield
+    finally:
+        _state.depth = depth
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Makes these signals raise :class:`Interrupted`, so that containers and processes are stopped on the way.
 
-    Further signals are ignored: they would break off the cleaning up.
+    Further signals are ignored while that goes on: they would break off the cleaning up.
     """
 
     def interrupt(number: int, _frame: object) -> None:
-        for each in handlers:
-            signal.signal(each, signal.SIG_IGN)
-        _deferral.waiting = number
-        _deferral.raise_waiting()
+        if _state.pending is None:
+            _state.pending = number
+        _state.raise_pending()
 
     # What is ignored stays ignored: nohup and shells that start a program in the background want it so.
     heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
@@ -80,3 +108,4 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        _state.pending = None

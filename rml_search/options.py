@@ -28,6 +28,7 @@ class SearchOptions:
 
     ``optimizers`` and ``losses`` are lower-case names, as they stand in ``list_acc.json`` and the study.
     ``image_size`` is (width, height) in pixels; ``grayscale``: the network takes images of one channel.
+    ``loss_source`` is what the network ends in, as the document names it; None leaves it to the engine.
     ``lr_scheduler_gamma`` is None without a scheduler.
     Relative paths are relative to the working directory of the search.
     """
@@ -47,6 +48,7 @@ class SearchOptions:
     num_procs: int = 1
     seed: int | None = None
     grayscale: bool = False
+    loss_source: str | None = None
 
     def __post_init__(self) -> None:
         _at_least_one("--num-trials", self.num_trials)

@@ -72,6 +72,11 @@ class Workspace:
         """The Optuna study, as SQLite."""
         return self.root / "study.db"
 
+    def study_files(self) -> tuple[Path, ...]:
+        """The study and what SQLite keeps beside it: without its journal a database may be a broken one."""
+        names = [self.study_database.name + ending for ending in ("", "-journal", "-wal", "-shm")]
+        return tuple(self.study_database.with_name(name) for name in names)
+
     @property
     def trials(self) -> Path:
         """The folder that holds a folder for each trial."""
@@ -118,7 +123,7 @@ class Workspace:
 
     def results(self) -> tuple[Path, ...]:
         """All that a search and its inference write, whether it is there or not."""
-        return (self.best_model, self.list_acc, self.study_database, self.trials, self.predictions)
+        return (self.best_model, self.list_acc, *self.study_files(), self.trials, self.predictions)
 
     def earlier(self, when: datetime) -> Path:
         """A folder, not there yet, for the results of a search that another one follows."""

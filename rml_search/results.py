@@ -156,7 +156,8 @@ def drop_checkpoints(trial: TrialPaths, *, keep: Iterable[int]) -> None:
 def keep_best_model(workspace: Workspace, checkpoint: Path, layers: Path, configuration: Configuration) -> None:
     """Makes ``checkpoint`` the best model: moved, with its network and a configuration beside it.
 
-    The checkpoint comes last and by one rename, so that a kill leaves an older best model whole.
+    Each file is replaced by one rename, the checkpoint last. A kill in between leaves the older checkpoint beside
+    the newer network and configuration, which in one search differ in the name of the loss at the most.
     """
     workspace.best_model.mkdir(exist_ok=True)
     write_atomically(workspace.best_layers, layers.read_text(encoding="utf-8"))

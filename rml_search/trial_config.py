@@ -34,7 +34,7 @@ def training_configuration(
             **_masks_and_transforms(options),
         },
         "optimizer": _optimizer(options, hyperparameters),
-        "loss": {"function": hyperparameters.loss, "source": "sigmoid"},
+        "loss": _loss(options, hyperparameters.loss),
     }
     return Configuration.model_validate({"neural_network": network})
 
@@ -52,7 +52,7 @@ def inference_configuration(options: SearchOptions, loss: str, workspace: Worksp
             "test_batch_size": options.test_batch_size,
             **_masks_and_transforms(options),
         },
-        "loss": {"function": loss, "source": "sigmoid"},
+        "loss": _loss(options, loss),
     }
     return Configuration.model_validate({"neural_network": network})
 
@@ -78,3 +78,7 @@ def _optimizer(options: SearchOptions, hyperparameters: Hyperparameters) -> dict
     if options.lr_scheduler_gamma is not None:
         optimizer["lr_scheduler"] = {"type": "Exponential", "gamma": options.lr_scheduler_gamma, "verbose": True}
     return optimizer
+
+
+def _loss(options: SearchOptions, function: str) -> dict[str, str]:
+    return {"function": function, **({} if options.loss_source is None else {"source": options.loss_source})}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,8 +72,8 @@ class Runtime(Protocol):
     def describe(self) -> str:
         """What stands in the table of settings, such as ``docker (image rocketml/rmldnn:latest)``."""
 
-    def prepare(self) -> None:
-        """Makes sure that an engine can be started.
+    def prepare(self, show: Callable[[str], None], /) -> None:
+        """Makes sure that an engine can be started; ``show`` is told of what takes long.
 
         Raises:
             RuntimeUnavailableError: what is missing, and what to do about it.

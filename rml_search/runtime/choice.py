@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from rml_search.devices import decide_gpu, find_gpus
 from rml_search.options import DEFAULT_DOCKER_IMAGE, RuntimeChoice, RuntimeName
 from rml_search.paths import Workspace
 from rml_search.runtime.base import Runtime
@@ -15,6 +17,29 @@ class ChosenRuntime:
 
     runtime: Runtime
     reason: str
+
+
+@dataclass(frozen=True)
+class ReadyRuntime(ChosenRuntime):
+    """A runtime that can start an engine; ``device`` says what that computes on, and why."""
+
+    device: str
+
+
+def prepare_runtime(
+    choice: RuntimeChoice, workspace: Workspace, gpu: bool | None, num_procs: int, show: Callable[[str], None]
+) -> ReadyRuntime:
+    """The runtime asked for, ready to start; ``gpu`` is None where the person left it open.
+
+    Raises:
+        RuntimeUnavailableError: the runtime, its image or the GPU is not to be had.
+    """
+    gpus = find_gpus() if gpu is not False else ()
+    use_gpu = decide_gpu(gpu, gpus)
+    chosen = choose_runtime(choice, workspace, gpu=use_gpu, num_procs=num_procs)
+    chosen.runtime.prepare(show)
+    on_cpu = "CPU (--no-gpu)" if gpu is False else "CPU, because nvidia-smi finds no GPU here"
+    return ReadyRuntime(chosen.runtime, chosen.reason, ", ".join(gpus) if use_gpu else on_cpu)
 
 
 def choose_runtime(choice: RuntimeChoice, workspace: Workspace, *, gpu: bool, num_procs: int) -> ChosenRuntime:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from docker import DockerClient, from_env
 from docker.errors import DockerException, ImageNotFound
 from docker.models.containers import Container
 from docker.types import DeviceRequest, Mount
+from docker.utils import parse_repository_tag
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
@@ -58,13 +59,13 @@ class DockerRuntime:
         """``docker (image IMAGE)``."""
         return f"docker (image {self._image})"
 
-    def prepare(self) -> None:
-        """Connects to the engine, and pulls the image where it is not here yet."""
+    def prepare(self, show: Callable[[str], None]) -> None:
+        """Connects to the engine, and pulls the image where it is not here yet; ``show`` is told how far that is."""
         client = self._client()
         try:
             client.images.get(self._image)
         except ImageNotFound:
-            self._pull(client)
+            self._pull(client, show)
         except _SDK_ERRORS as error:
             raise RuntimeUnavailableError(f"cannot look up the image {self._image}: {_reason(error)}") from None
 
@@ -79,14 +80,16 @@ class DockerRuntime:
     def start(self, run: EngineRun) -> Iterator[ContainerEngine]:
         """Starts a container; it is removed when the context ends, however it ends."""
         container: Container | None = None
+        settings = self._settings(run)
+        program = settings["command"][0]
         try:
             try:
                 with uninterrupted():
-                    container = self._client().containers.create(self._image, **self._settings(run))
+                    container = self._client().containers.create(self._image, **settings)
                 container.start()
             except _SDK_ERRORS as error:
-                raise _start_error(error, self._image) from None
-            yield ContainerEngine(container, self._image)
+                raise _start_error(error, self._image, program) from None
+            yield ContainerEngine(container, self._image, program)
         finally:
             # Also what a failed start has left in the state "created".
             if container is not None:
@@ -117,9 +120,14 @@ class DockerRuntime:
             self._connection = connect()
         return self._connection
 
-    def _pull(self, client: DockerClient) -> None:
+    def _pull(self, client: DockerClient, show: Callable[[str], None]) -> None:
+        show(f"Pulling {self._image} ...")
+        repository, tag = parse_repository_tag(self._image)
         try:
-            client.images.pull(self._image)
+            # Not images.pull, which says nothing until it has ended.
+            for text in _pull_progress(client.api.pull(repository, tag=tag or "latest", stream=True, decode=True)):
+                show(text)
+            client.images.get(self._image)
         except _SDK_ERRORS as error:
             raise RuntimeUnavailableError(
                 f"the image {self._image} is neither here nor to be pulled ({_reason(error)}): "
@@ -130,9 +138,10 @@ class DockerRuntime:
 class ContainerEngine:
     """A running container."""
 
-    def __init__(self, container: Container, image: str) -> None:
+    def __init__(self, container: Container, image: str, program: str) -> None:
         self._container = container
         self._image = image
+        self._program = program
 
     def lines(self) -> Iterator[str]:
         """What it prints, line by line; ends also when the Docker engine is gone, of which ``wait`` tells."""
@@ -148,7 +157,7 @@ class ContainerEngine:
         """Waits for its end.
 
         Raises:
-            RuntimeUnavailableError: there was no ``rmldnn`` to start.
+            RuntimeUnavailableError: the image has no such program.
         """
         try:
             code = int(self._container.wait()["StatusCode"])
@@ -156,7 +165,7 @@ class ContainerEngine:
         except _SDK_ERRORS as error:
             return EngineExit(-1, f"the container is gone: {_reason(error)}")
         if code == _NOT_FOUND:
-            raise _no_command(self._image)
+            raise _no_command(self._image, self._program)
         state = self._container.attrs["State"]
         if state.get("OOMKilled"):
             return EngineExit(code, "the container was killed: it ran out of memory")
@@ -195,19 +204,43 @@ def holds_image(image: str) -> bool:
     return True
 
 
-def _start_error(error: Exception, image: str) -> SearchError:
+def _pull_progress(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each layer of an image that has come, from the events of the Docker engine.
+
+    Raises:
+        DockerException: the pull failed on the way, which the engine tells as an event.
+    """
+    layers: set[str] = set()
+    finished: set[str] = set()
+    for event in events:
+        if "error" in event:
+            raise DockerException(event["error"])
+        layer, status = event.get("id", ""), event.get("status")
+        if status in {"Pulling fs layer", "Already exists", "Pull complete"}:
+            layers.add(layer)
+        if status in {"Already exists", "Pull complete"} and layer not in finished:
+            finished.add(layer)
+            yield f"  {len(finished)} of {len(layers)} layers"
+
+
+def _start_error(error: Exception, image: str, program: str) -> SearchError:
     text = str(error)
     if "could not select device driver" in text or "nvidia" in text.lower():
         return RuntimeUnavailableError(
             "Docker cannot give a container the GPU: install the NVIDIA Container Toolkit, or use --no-gpu"
         )
     if "executable file not found" in text:
-        return _no_command(image)
+        return _no_command(image, program)
     return RuntimeUnavailableError(f"cannot start a container of {image}: {_reason(error)}")
 
 
-def _no_command(image: str) -> RuntimeUnavailableError:
-    return RuntimeUnavailableError(f"the image {image} has no command rmldnn: it is no image of rmldnn or of ours")
+def _no_command(image: str, program: str) -> RuntimeUnavailableError:
+    if program == "mpirun":  # whose own exit code is that of its processes
+        return RuntimeUnavailableError(
+            f"the image {image} has no command mpirun, which --num-procs above 1 needs, or none called rmldnn: "
+            "try it with --num-procs 1"
+        )
+    return RuntimeUnavailableError(f"the image {image} has no command {program}: it is no image of rmldnn or of ours")
 
 
 def _reason(error: Exception) -> str:

@@ -6,16 +6,31 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from rml_search.errors import RuntimeUnavailableError
 from rml_search.paths import Workspace
 from rml_search.runtime.base import EngineRun, RunningEngine, engine_command, mpi_environment
 from rml_search.runtime.process import start_process
 
+# A person's folder may hold a random.py or json.py, which "python -m" would import in the place of Python's own.
+# ("-P" does the same from Python 3.11 on, but finds no engine in a checkout that is not installed.)
+_WITHOUT_THE_CURRENT_FOLDER = "import sys\nsys.path[:] = [entry for entry in sys.path if entry]\n"
+_RUN_MODULE = f"""{_WITHOUT_THE_CURRENT_FOLDER}
+folder, module = sys.argv[1:3]
+del sys.argv[1:3]
+if folder not in sys.path:
+    sys.path.insert(0, folder)
+import runpy
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+_TORCH_SEES_A_GPU = f"{_WITHOUT_THE_CURRENT_FOLDER}import torch\nsys.exit(not torch.cuda.is_available())\n"
+
 
 class LocalRuntime:
-    """Starts ``python -m rmldnn_torch`` with the Python that runs the search."""
+    """Starts the module ``rmldnn_torch`` with the Python that runs the search."""
 
     name = "local"
     in_container = False
@@ -29,7 +44,7 @@ class LocalRuntime:
         """``local (built-in engine)``."""
         return "local (built-in engine)"
 
-    def prepare(self) -> None:
+    def prepare(self, _show: Callable[[str], None]) -> None:
         """Raises RuntimeUnavailableError without PyTorch, or without mpirun for several processes."""
         if not engine_is_installed():
             raise RuntimeUnavailableError(
@@ -48,16 +63,28 @@ class LocalRuntime:
 
     def start(self, run: EngineRun) -> AbstractContextManager[RunningEngine]:
         """Starts the engine in the working directory."""
-        command = engine_command(run, gpu=self._gpu, program=(sys.executable, "-u", "-m", "rmldnn_torch"))
+        command = engine_command(run, gpu=self._gpu, program=engine_module("rmldnn_torch"))
         environment = {**run.environment(), **mpi_environment(run.num_procs)}
         if not self._gpu:
             environment["CUDA_VISIBLE_DEVICES"] = ""
         return start_process(command, self._workspace.root, environment)
 
 
+def engine_module(module: str) -> tuple[str, ...]:
+    """The start of a command that runs a module of the engine that this driver came with, in whatever folder.
+
+    Raises:
+        RuntimeUnavailableError: the engine is not there.
+    """
+    package = importlib.util.find_spec("rmldnn_torch")
+    if package is None or package.origin is None:
+        raise RuntimeUnavailableError("the built-in engine is not installed: pip install '.[engine]'")
+    return (sys.executable, "-u", "-c", _RUN_MODULE, str(Path(package.origin).parents[1]), module)
+
+
 def _torch_sees_a_gpu() -> bool:
-    question = "import sys, torch; sys.exit(not torch.cuda.is_available())"
-    return subprocess.run([sys.executable, "-c", question], capture_output=True, check=False).returncode == 0
+    question = [sys.executable, "-c", _TORCH_SEES_A_GPU]
+    return subprocess.run(question, capture_output=True, check=False).returncode == 0
 
 
 def engine_is_installed() -> bool:

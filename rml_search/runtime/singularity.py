@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class SingularityRuntime:
         """``singularity (image IMAGE)``."""
         return f"singularity (image {self._image})"
 
-    def prepare(self) -> None:
+    def prepare(self, _show: Callable[[str], None]) -> None:
         """Raises RuntimeUnavailableError unless the program and the image are there."""
         if find_program() is None:
             raise RuntimeUnavailableError(

@@ -21,6 +21,9 @@ from rml_search.options import SearchOptions
 from rml_search.paths import Workspace
 from rml_search.runtime.base import EngineExit, EngineRun
 
+#: What a network file holds at the least, for tests that train nothing.
+NETWORK = [{"class_name": "Conv2D", "config": {"name": "a", "activation": "sigmoid"}}]
+
 STAMP = "[2022-Mar-24 21:44:12.182169] "
 
 
@@ -84,7 +87,7 @@ class ScriptedRuntime:
     def describe(self) -> str:
         return "scripted"
 
-    def prepare(self) -> None:
+    def prepare(self, show: Callable[[str], None]) -> None:
         pass
 
     def remove_leftovers(self) -> None:
@@ -114,7 +117,7 @@ def workspace(tmp_path: Path) -> Workspace:
             folder.mkdir(parents=True)
             for number in range(count):
                 Image.new("L", (8, 8)).save(folder / f"image {number}.png")
-    (root / "layers.json").write_text(json.dumps([{"class_name": "Conv2D", "config": {"name": "a"}}]))
+    (root / "layers.json").write_text(json.dumps(NETWORK))
     return Workspace(root)
 
 
@@ -131,6 +134,7 @@ def make_options(workspace: Workspace) -> Callable[..., SearchOptions]:
             "layers": workspace.root / "layers.json",
             "data": workspace.root / "data",
             "seed": 5,
+            "loss_source": "sigmoid",
         }
         return SearchOptions(**{**settings, **changes})
 

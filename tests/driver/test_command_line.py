@@ -80,6 +80,7 @@ def test_verbs_have_help(type_in, verb):
         ([*NEEDED, "--image-size", "100000", "4"], "--image-size must be at most 16384", 2),
         ([*NEEDED, "--num-procs", "99999"], "--num-procs must be at most 1024", 2),
         ([*NEEDED, "--layers", "data"], "data is no file", 66),
+        ([*NEEDED, "-l", "bce,nll"], "the loss nll needs a network that ends in softmax", 2),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(type_in, workspace, arguments, message, code):

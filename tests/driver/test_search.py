@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from datetime import datetime
 
 import optuna
@@ -10,10 +12,10 @@ import pytest
 
 from rml_optuna import STUDY_NAME, Search, storage_url
 from rml_search.errors import AllTrialsFailedError, EngineFailedError, NoResultsError, WorkspaceInUseError, WriteError
-from rml_search.interruption import Interrupted
+from rml_search.interruption import Interrupted, interruptible
 from rml_search.lock import only_search_in
 from rml_search.paths import Workspace
-from rml_search.results import earlier_results_aside, move_aside, read_list_acc
+from rml_search.results import earlier_results_aside, move_aside, move_back, read_list_acc
 
 
 class Recorder:
@@ -132,6 +134,28 @@ def test_an_interruption_keeps_what_had_finished_and_closes_the_engine(workspace
     assert workspace.best_checkpoint.read_text().endswith("0000/checkpoints: epoch 1")
 
 
+@pytest.mark.parametrize("method", ["ask", "tell"])
+def test_a_signal_while_the_study_is_at_work_leaves_no_trial_running(
+    workspace, make_options, scripted, script, monkeypatch, method
+):
+    original = getattr(optuna.Study, method)
+
+    def interrupted(study, *arguments, **settings):
+        answer = original(study, *arguments, **settings)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return answer
+
+    monkeypatch.setattr(optuna.Study, method, interrupted)
+    running = search(workspace, make_options(num_trials=5), scripted(script([0.7])))
+    with pytest.raises(Interrupted), interruptible():
+        running.run()
+    study = optuna.load_study(study_name=STUDY_NAME, storage=storage_url(workspace))
+    state, reason = {"ask": ("failed", "interrupted"), "tell": ("complete", None)}[method]
+    assert [trial.state.is_finished() for trial in study.trials] == [True]
+    assert study.trials[0].user_attrs["reason"] == reason
+    assert [(record.state.value, record.reason) for record in read_list_acc(workspace)] == [(state, reason)]
+
+
 def test_observer_is_told_in_order(workspace, make_options, scripted, script):
     running = search(workspace, make_options(), scripted(script([0.5]), script([0.4])))
     running.run()
@@ -153,6 +177,16 @@ def test_earlier_results_move_aside_whole(workspace, make_options, scripted, scr
     second = move_aside(workspace, when)
     assert first != second
     assert (first / "best_model" / "best_model_file.pt").exists()
+
+
+def test_a_study_moves_with_its_journal(workspace):
+    names = ["study.db", "study.db-journal", "study.db-shm", "study.db-wal"]
+    for name in names:
+        (workspace.root / name).write_text(name)
+    aside = move_aside(workspace, datetime(2026, 1, 1))
+    assert sorted(path.name for path in aside.iterdir()) == names
+    move_back(workspace, aside)
+    assert [(workspace.root / name).read_text() for name in names] == names
 
 
 @pytest.mark.parametrize("name", ["a?b", "a%20b", "{x}", "?mode=ro", "a#b", "a:b@c", "a b"])
@@ -196,7 +230,9 @@ def test_moving_aside_is_all_or_nothing(workspace, make_options, scripted, scrip
     monkeypatch.setattr(type(workspace.root), "rename", refuse_database)
     with pytest.raises(WriteError, match=r"cannot move .*study.db aside: Permission denied"):
         move_aside(workspace, datetime(2026, 1, 1))
-    assert [path.name for path in workspace.results() if not path.exists()] == ["predictions"]
+    assert {path.name for path in workspace.results() if path.exists()} == {
+        "best_model", "list_acc.json", "study.db", "trials",
+    }  # fmt: skip
     assert list((workspace.root / "earlier").iterdir()) == []
 
 

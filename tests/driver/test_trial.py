@@ -10,6 +10,7 @@ from rml_search.hyperparameters import Hyperparameters
 from rml_search.mounts import for_container
 from rml_search.results import TrialState
 from rml_search.trial import TrialRunner
+from rml_search.trial_config import inference_configuration
 from rmldnn_contract.config import Configuration
 from rmldnn_contract.exit_status import ExitStatus
 
@@ -165,6 +166,16 @@ def test_a_network_of_one_channel_is_given_gray_images(workspace, make_options, 
     runtime = scripted(script([0.5]))
     run(runtime, make_options(grayscale=True), workspace)
     assert runtime.documents[0]["data"]["input_grayscale"] is True
+
+
+@pytest.mark.parametrize(("source", "loss"), [("softmax", {"source": "softmax"}), (None, {})])
+def test_source_of_the_loss_is_what_the_network_ends_in(workspace, make_options, scripted, script, source, loss):
+    runtime = scripted(script([0.5]))
+    options = make_options(loss_source=source)
+    run(runtime, options, workspace)
+    assert runtime.documents[0]["loss"] == {"function": "BCE", **loss}
+    inference = json.loads(inference_configuration(options, "nll", workspace).to_json())["neural_network"]
+    assert inference["loss"] == {"function": "NLL", **loss}
 
 
 def test_two_keys_may_name_one_folder_and_absolute_paths_inside_become_relative(workspace, tmp_path):

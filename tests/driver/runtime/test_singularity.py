@@ -58,7 +58,7 @@ def test_it_is_started_for_real(workspace, apptainer):
     image = workspace.root / "rmldnn.sif"
     image.touch()
     runtime = SingularityRuntime(workspace, str(image), gpu=False)
-    runtime.prepare()
+    runtime.prepare(print)
     with runtime.start(RUN) as engine:
         arguments = json.loads(next(engine.lines()))
         assert engine.wait().code == 0
@@ -68,7 +68,7 @@ def test_it_is_started_for_real(workspace, apptainer):
 
 def test_missing_program_and_missing_image_are_told(workspace, apptainer, monkeypatch):
     with pytest.raises(RuntimeUnavailableError, match=r"there is no Singularity image nowhere.sif"):
-        SingularityRuntime(workspace, "nowhere.sif", gpu=False).prepare()
+        SingularityRuntime(workspace, "nowhere.sif", gpu=False).prepare(print)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RuntimeUnavailableError, match="neither apptainer nor singularity is installed"):
-        SingularityRuntime(workspace, "docker://a/b", gpu=False).prepare()
+        SingularityRuntime(workspace, "docker://a/b", gpu=False).prepare(print)

@@ -1,0 +1,70 @@
+"""What ``infer`` does once its options are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rml_search.inference import (
+    choose_inference_config,
+    move_predictions_aside,
+    read_inference_configuration,
+    run_inference,
+)
+from rml_search.links import check_links
+from rml_search.options import RuntimeChoice, check_num_procs
+from rml_search.paths import Workspace, shown
+from rml_search.plain_output import inference_table
+from rml_search.runtime.choice import prepare_runtime
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    """An inference: the configuration (None: that of the best model), a picture to draw, processes."""
+
+    config: Path | None = None
+    gallery: Path | None = None
+    num_procs: int = 1
+
+    def __post_init__(self) -> None:
+        check_num_procs(self.num_procs)
+
+
+def infer_and_show(
+    options: InferOptions,
+    workspace: Workspace,
+    choice: RuntimeChoice,
+    gpu: bool | None,
+    show: Callable[[str], None],
+) -> None:
+    """Runs inference, shows loss and accuracy, and draws the gallery; earlier predictions move aside.
+
+    Raises:
+        SearchError: there is no model, nothing can be drawn of its images, or the engine could not run it.
+    """
+    document = choose_inference_config(workspace, options.config)
+    configuration = read_inference_configuration(document)
+    if options.gallery is not None:
+        from rml_search.gallery import check_gallery
+
+        check_gallery(configuration, options.gallery)
+    ready = prepare_runtime(choice, workspace, gpu, options.num_procs, show)
+    if ready.runtime.in_container:
+        data = configuration.neural_network.data
+        check_links([Path(path) for path in (data.test_input_path, data.test_target_path) if path], workspace)
+    aside = move_predictions_aside(workspace, document, datetime.now())
+    if aside is not None:
+        show(f"Earlier predictions were moved to {shown(aside)}")
+    show(f"Running {shown(document)}")
+    show(f"Runtime: {ready.runtime.describe()}, because {ready.reason}")
+    show(f"Device: {ready.device}")
+    result = run_inference(document, workspace, ready.runtime, num_procs=options.num_procs)
+    show(inference_table(result))
+    if options.gallery is not None:
+        from rml_search.gallery import draw_gallery_of_inference
+
+        replaced = " (an earlier one was replaced)" if options.gallery.exists() else ""
+        draw_gallery_of_inference(result, workspace, options.gallery)
+        show(f"The gallery is {shown(options.gallery)}{replaced}")

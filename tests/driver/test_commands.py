@@ -1,0 +1,111 @@
+"""What is checked before a search or an inference begins, and before anything of an earlier one is moved."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rml_optimization import run_search
+from rml_search.errors import DataSetError, OptionError, WriteError
+from rml_search.infer_command import InferOptions, infer_and_show
+from rml_search.options import RuntimeChoice
+from rml_search.runtime.choice import ChosenRuntime
+
+
+@pytest.fixture
+def plays(scripted, monkeypatch):
+    """Lets a scripted runtime be the one that is chosen."""
+
+    def play(*scripts, **settings):
+        runtime = scripted(*scripts, **settings)
+        chosen = ChosenRuntime(runtime, "a test")
+        monkeypatch.setattr("rml_search.runtime.choice.choose_runtime", lambda *_, **__: chosen)
+        return runtime
+
+    return play
+
+
+@pytest.fixture
+def linked(workspace, tmp_path):
+    """A working directory one of whose images and whose test image's mask are links to elsewhere."""
+    for name in ("train/inputs/image 1.png", "test/targets/image 0.png"):
+        path = workspace.root / "data" / name
+        path.rename(tmp_path / path.name)
+        path.symlink_to(tmp_path / path.name)
+    return workspace
+
+
+@pytest.fixture
+def inference(workspace):
+    """A best model, with predictions of an earlier inference."""
+    data = {"type": "images", "test_input_path": "./data/test/inputs/", "test_target_path": "./data/test/targets/"}
+    document = {"layers": "./layers.json", "checkpoints": {"load": "./best_model/best_model_file.pt"}, "data": data}
+    workspace.best_model.mkdir()
+    workspace.best_config.write_text(json.dumps({"neural_network": document}))
+    workspace.predictions.mkdir()
+    predictions = workspace.predictions / "output_1.h5"
+    predictions.write_text("precious")
+    return predictions
+
+
+def search(workspace, options):
+    run_search(options, workspace, RuntimeChoice(), gpu=False)
+
+
+def infer(workspace, told, **options):
+    infer_and_show(InferOptions(**options), workspace, RuntimeChoice(), False, told.append)
+
+
+def test_images_that_are_links_are_refused_in_a_container_before_anything_moves(linked, make_options, plays):
+    linked.list_acc.write_text("[]")
+    runtime = plays(in_container=True)
+    with pytest.raises(DataSetError, match=r"image 1\.png is a link to .* --runtime local"):
+        search(linked, make_options())
+    assert linked.list_acc.read_text() == "[]"
+    assert runtime.runs == []
+
+
+def test_images_that_are_links_are_no_matter_without_a_container(linked, make_options, plays, script):
+    runtime = plays(script([0.5]))
+    search(linked, make_options(num_trials=1))
+    assert len(runtime.runs) == 1
+
+
+def test_links_are_refused_before_an_inference_in_a_container(linked, inference, plays):
+    plays(in_container=True)
+    with pytest.raises(DataSetError, match=r"image 0\.png is a link to"):
+        infer(linked, [])
+    assert inference.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "error", "message"),
+    [
+        ({"gallery": "gallery.docx"}, {}, WriteError, "must end in one of"),
+        ({"gallery": "gallery.png"}, {"transforms": [{"rotate": 30}]}, DataSetError, "rotate moves the pixels"),
+        ({}, {"input_path": "./data/train/inputs/"}, OptionError, "trains"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_an_inference(workspace, inference, plays, options, change, error, message):
+    document = json.loads(workspace.best_config.read_text())
+    document["neural_network"]["data"] |= change
+    if "input_path" in change:
+        document["neural_network"] |= {"optimizer": {"type": "adam"}, "loss": {"function": "bce"}}
+    workspace.best_config.write_text(json.dumps(document))
+    runtime = plays()
+    paths = {name: workspace.root / value for name, value in options.items()}
+    with pytest.raises(error, match=message):
+        infer(workspace, [], **paths)
+    assert inference.read_text() == "precious"
+    assert runtime.runs == []
+
+
+def test_an_inference_tells_what_it_does(workspace, inference, plays, script):
+    plays(script([0.25]))
+    told = []
+    infer(workspace, told)
+    assert told[0].startswith("Earlier predictions were moved to ")
+    assert "Device: CPU (--no-gpu)" in told
+    assert "Runtime: scripted, because a test" in told
+    assert "0.250" in told[-1]
