@@ -87,6 +87,7 @@ def _configuration(case: Case) -> dict[str, object]:
         "batch_size": case.batch,
         "test_batch_size": case.batch,
         "target_is_mask": True,
+        "preload": True,
         "transforms": [{"resize": [case.size, case.size]}],
     }
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from rmldnn_contract.exit_status import ExitStatus
 
 #: Where a container sees the working directory.
 CONTAINER_DIRECTORY = "/home/ubuntu"
+
+_PASSED_ON = ("RMLDNN_PRECISION",)
 
 #: How long an engine may take to end after it was asked to, before it is killed.
 STOP_SECONDS = 5
@@ -33,8 +36,12 @@ class EngineRun:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
-        """What our engine reads from its environment. RocketML's has no key for a seed and ignores it."""
-        return {} if self.seed is None else {"RMLDNN_SEED": str(self.seed)}
+        """What our engine reads from its environment; RocketML's has no keys for it and ignores it.
+
+        A precision that stands in the driver's own environment holds in containers too.
+        """
+        given = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        return given if self.seed is None else {**given, "RMLDNN_SEED": str(self.seed)}
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,12 @@ def test_several_processes_on_gpu():
     assert command[:5] == ["mpirun", "-np", "4", "-x", "CUDA_VISIBLE_DEVICES=0,1,2,3"]
 
 
-def test_seed_travels_in_the_environment():
+def test_seed_and_precision_travel_in_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("RMLDNN_PRECISION", raising=False)
     assert EngineRun(CONFIG, seed=3).environment() == {"RMLDNN_SEED": "3"}
     assert EngineRun(CONFIG).environment() == {}
+    monkeypatch.setenv("RMLDNN_PRECISION", "float32")
+    assert EngineRun(CONFIG).environment() == {"RMLDNN_PRECISION": "float32"}
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, ExitStatus.OK), (65, ExitStatus.DATA), (1, None), (137, None)])
