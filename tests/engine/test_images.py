@@ -16,6 +16,7 @@ from PIL import Image
 
 from rmldnn_contract.exit_status import DataError, MemoryExhaustedError
 from rmldnn_torch import images
+from rmldnn_torch.arrays import list_arrays
 from rmldnn_torch.images import list_images, read_binary_mask, read_class_mask, read_image
 from rmldnn_torch.sample_files import SampleFile, pair
 
@@ -50,6 +51,13 @@ def test_missing_and_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DataError, match="holds no images"):
         list_images(tmp_path)
+
+
+def test_a_name_that_no_folder_can_have(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"folder .*xxx: "):
+        list_images(tmp_path / ("x" * 300))
+    with pytest.raises(DataError, match=r"folder .*xxx: "):
+        list_arrays(tmp_path / ("x" * 300), "numpy")
 
 
 def test_pairs_have_equal_names_but_for_the_suffix() -> None:
