@@ -126,10 +126,10 @@ def test_a_truncated_image(name: str, preload: bool, document: Document, run: Ru
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """As much as the process has, and 200 MiB."""
+    """As much as the process has, and 700 MiB: enough for threads, too little for the images below."""
     limits = resource.getrlimit(resource.RLIMIT_AS)
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (in_use + 200 * 2**20, limits[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 700 * 2**20, limits[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, limits)
 
