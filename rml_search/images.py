@@ -74,8 +74,9 @@ def to_display(image: Image.Image) -> Pixels:
 def to_mask(image: Image.Image) -> Mask:
     """Returns where (H,W) the lesion is drawn.
 
-    A mask of two colours holds the lesion where it is more than half as bright as white; one that has nothing so
-    bright holds class numbers (0 is the background) or a palette of dark colours, and all but black is lesion.
+    Lesion is what is brighter than half of the range, 127 of 8 bits and 32767 of 16: so lossy formats and smooth edges
+    do no harm. In a mask that has nothing so bright (0/1, class numbers, a palette of dark colours) all but black is
+    lesion. Colours count by their luminance, as in :func:`to_grey`. Our engine reads masks by the same rule.
     """
-    grey = to_grey(image)
-    return grey > (127 if grey.max(initial=0) > 127 else 0)
+    values, half = (np.asarray(image), 32767) if image.mode.startswith("I") else (to_grey(image), 127)
+    return np.asarray(values > (half if values.max(initial=0) > half else 0))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
 
 from rmldnn_contract.names import canonical_name, unknown_name
 
@@ -13,6 +15,28 @@ NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 BelowOne: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+#: A number of pixels, samples or epochs: from 1 to what OpenCV and other libraries can count.
+Count: TypeAlias = Annotated[int, Field(gt=0, lt=2**31)]
+
+
+def _path(text: str) -> str:
+    try:
+        is_possible = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        is_possible = False
+    if not text or not is_possible:
+        raise ValueError(f"{text!r} cannot be a path")
+    return text
+
+
+def _path_of_a_file(text: str) -> str:
+    if Path(text).name in {"", ".."}:
+        raise ValueError(f"{text!r} names nothing that could be written")
+    return text
+
+
+PathText: TypeAlias = Annotated[str, AfterValidator(_path)]
+FilePathText: TypeAlias = Annotated[PathText, AfterValidator(_path_of_a_file)]
 
 
 class Section(BaseModel):

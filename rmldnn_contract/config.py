@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import BeforeValidator, PositiveInt, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from typing_extensions import Self
 
-from rmldnn_contract._section import NonNegative, Section, any_case
+from rmldnn_contract._section import Count, FilePathText, NonNegative, PathText, Section, any_case
 from rmldnn_contract.data import Data, Slicer
 from rmldnn_contract.exit_status import ConfigurationError
 from rmldnn_contract.names import canonical_name, nearest_name
@@ -43,29 +43,29 @@ class Loss(Section):
     function: Annotated[LossName, any_case("loss", LOSSES), BeforeValidator(_loss_name)]
     source: Annotated[SourceName, any_case("source", get_args(SourceName))] | None = None
     weight: tuple[NonNegative, ...] | None = None
-    ignore_index: int | None = None
+    ignore_index: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
 
 
 class Checkpoints(Section):
     """Where checkpoints go, how often, and which file is loaded before the first epoch."""
 
-    save: str | None = None
-    interval: PositiveInt = 1
-    load: str | None = None
+    save: PathText | None = None
+    interval: Count = 1
+    load: PathText | None = None
 
 
 class NeuralNetwork(Section):
     """The one object of the document."""
 
-    outfile: str | None = None
-    num_epochs: PositiveInt = 1
+    outfile: FilePathText | None = None
+    num_epochs: Count = 1
     layers: str | list[dict[str, Any]]
     checkpoints: Checkpoints = Checkpoints()
     data: Data
     optimizer: Optimizer | None = None
     loss: Loss | None = None
     debug: bool = False
-    debug_interval: PositiveInt = 1
+    debug_interval: Count = 1
 
     @model_validator(mode="after")
     def _training_is_complete(self) -> Self:

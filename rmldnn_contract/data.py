@@ -5,23 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args
 
-from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, PositiveInt, Tag, model_validator
+from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag, model_validator
 from typing_extensions import Self
 
-from rmldnn_contract._section import BelowOne, Fraction, NonNegative, Positive, Section, any_case
+from rmldnn_contract._section import (
+    BelowOne,
+    Count,
+    FilePathText,
+    Fraction,
+    NonNegative,
+    PathText,
+    Positive,
+    Section,
+    any_case,
+)
 from rmldnn_contract.names import unknown_name
 
 
 class Resize(Section):
     """Resizes to (width, height) pixels: bilinear, nearest neighbour for masks."""
 
-    resize: tuple[PositiveInt, PositiveInt]
+    resize: tuple[Count, Count]
 
 
 class CenterCrop(Section):
     """Crops (width, height) pixels around the centre."""
 
-    center_crop: tuple[PositiveInt, PositiveInt]
+    center_crop: tuple[Count, Count]
 
 
 class JitterCrop(Section):
@@ -85,8 +95,8 @@ class Normalize(Section):
 class Patches(Section):
     """How many square patches are blanked out, and their side in pixels."""
 
-    number: PositiveInt
-    size: PositiveInt
+    number: Count
+    size: Count
 
 
 class RandomPatches(Section):
@@ -162,13 +172,14 @@ class Slicer(Section):
     A block of ``sizes`` is cut out every ``strides`` (default: ``sizes``), then padded by ``padding`` on both sides or
     to ``padded_sizes``. A size of 1 drops that dimension. What is left over at the end of a dimension is padded too,
     or left out with ``discard_remainders``. With ``transpose`` the network sees each two-dimensional slice transposed.
+    Predictions are written under ``name``, as a path in an HDF5 file.
     """
 
-    sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    name: Annotated[str, Field(min_length=1)] | None = None
-    padding: tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    padded_sizes: tuple[PositiveInt, ...] | None = None
-    strides: tuple[PositiveInt, ...] | None = None
+    sizes: Annotated[tuple[Count, ...], Field(min_length=1)]
+    name: FilePathText | None = None
+    padding: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] | None = None
+    padded_sizes: tuple[Count, ...] | None = None
+    strides: tuple[Count, ...] | None = None
     discard_remainders: bool = False
     transpose: bool = False
 
@@ -211,13 +222,13 @@ class Data(Section):
     type: _DataTypeName | None = None
     input_type: _DataTypeName | None = None
     target_type: _DataTypeName | None = None
-    input_path: str | None = None
-    target_path: str | None = None
-    test_input_path: str | None = None
-    test_target_path: str | None = None
-    test_output_path: str | None = None
-    batch_size: PositiveInt = 64
-    test_batch_size: PositiveInt = 64
+    input_path: PathText | None = None
+    target_path: PathText | None = None
+    test_input_path: PathText | None = None
+    test_target_path: PathText | None = None
+    test_output_path: PathText | None = None
+    batch_size: Count = 64
+    test_batch_size: Count = 64
     preload: bool = False
     grayscale: bool = False
     input_grayscale: bool | None = None
@@ -230,7 +241,7 @@ class Data(Section):
     input_transforms: tuple[Transform, ...] | None = None
     target_transforms: tuple[Transform, ...] | None = None
     slicers: Annotated[tuple[Slicer, ...], Field(min_length=1)] | None = None
-    hdf5_outfile: str | None = None
+    hdf5_outfile: FilePathText | None = None
     hdf5_precision: Annotated[PrecisionName, any_case("precision", get_args(PrecisionName))] = "single"
 
     @model_validator(mode="after")

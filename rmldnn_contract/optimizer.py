@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias, Union
 
-from pydantic import Field, PositiveInt, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 from typing_extensions import Self
 
 from rmldnn_contract._section import (
     BelowOne,
+    Count,
     Fraction,
     NonNegative,
     Positive,
@@ -28,7 +29,7 @@ class StepScheduler(_Scheduler):
 
     type: Annotated[Literal["Step"], any_case("scheduler", ["Step"])]
     gamma: Positive
-    step_size: PositiveInt
+    step_size: Count
 
 
 class MultiStepScheduler(_Scheduler):
@@ -36,7 +37,7 @@ class MultiStepScheduler(_Scheduler):
 
     type: Annotated[Literal["MultiStep"], any_case("scheduler", ["MultiStep"])]
     gamma: Positive
-    milestones: tuple[PositiveInt, ...]
+    milestones: tuple[Count, ...]
 
 
 class ExponentialScheduler(_Scheduler):
@@ -50,7 +51,7 @@ class WarmupScheduler(_Scheduler):
     """Raises the learning rate linearly from ``start_factor`` of it over the first ``num_epochs``."""
 
     type: Annotated[Literal["Warmup"], any_case("scheduler", ["Warmup"])]
-    num_epochs: PositiveInt
+    num_epochs: Count
     start_factor: Annotated[float, Field(gt=0, le=1)]
 
 
@@ -150,8 +151,8 @@ class Hessian(TypedSection):
 
     type: Annotated[Literal["Hessian"], any_case("optimizer", ["Hessian"])]
     learning_rate: Positive | None = None
-    max_iterations: PositiveInt = 2000
-    max_func_eval: PositiveInt = 4000
+    max_iterations: Count = 2000
+    max_func_eval: Count = 4000
     absolute_tolerance: NonNegative = 1e-8
     relative_tolerance: NonNegative = 1e-8
     lr_scheduler: Scheduler | None = None

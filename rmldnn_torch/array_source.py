@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmldnn_contract.data import Data
-from rmldnn_contract.exit_status import ConfigurationError, DataError
+from rmldnn_contract.exit_status import ConfigurationError, DataError, MemoryExhaustedError
 from rmldnn_torch.arrays import ArrayFile, open_array, read_array, read_region
 from rmldnn_torch.augmentation import Samples
 from rmldnn_torch.data import DataSettings, TargetKind
@@ -45,9 +45,9 @@ class _Reading:
         """The sample in a file."""
         try:
             return self.finish(self.convert(read_array(file)))
-        except DataError as error:
+        except (DataError, MemoryExhaustedError) as error:
             message = str(error)
-            raise DataError(message if str(file.path) in message else f"{file}: {message}") from error
+            raise type(error)(message if str(file.path) in message else f"{file}: {message}") from error
 
 
 def _channels_last(array: NDArray[Any], num_axes: int) -> NDArray[Any]:

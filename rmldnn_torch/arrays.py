@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmldnn_contract.exit_status import DataError, MemoryExhaustedError
-from rmldnn_torch.sample_files import SampleFile, list_files
+from rmldnn_torch.sample_files import SampleFile, is_folder, list_files
 
 ArrayType: TypeAlias = Literal["numpy", "hdf5"]
 SUFFIXES: dict[ArrayType, frozenset[str]] = {
@@ -53,7 +53,7 @@ def list_arrays(path: Path, kind: ArrayType) -> tuple[ArrayFile, ...]:
 
     A name is the file's path from the folder, with the array's own after it where a file can hold several.
     """
-    if path.is_dir():
+    if is_folder(path):
         files = list_files(path, SUFFIXES[kind], f"{kind} files")
         return tuple(array for file in files for array in _arrays_in(file.path, f"{file.name}/"))
     if not path.is_file():

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from rmldnn_contract.data import Data
-from rmldnn_contract.exit_status import DataError
+from rmldnn_contract.exit_status import DataError, MemoryExhaustedError
 from rmldnn_torch.data import DataSettings, TargetKind
 from rmldnn_torch.images import Pixels, read_binary_mask, read_class_mask, read_image
 from rmldnn_torch.sample_files import SampleFile
@@ -50,8 +50,8 @@ def _then(read: Callable[[Path], Pixels], plan: TransformPlan, *, is_mask: bool)
     def read_and_transform(file: SampleFile) -> Pixels:
         try:
             return transform_array(read(file.path), plan.once, is_mask=is_mask)
-        except DataError as error:
+        except (DataError, MemoryExhaustedError) as error:
             message = str(error)
-            raise DataError(message if str(file.path) in message else f"{file.path}: {message}") from error
+            raise type(error)(message if str(file.path) in message else f"{file.path}: {message}") from error
 
     return read_and_transform

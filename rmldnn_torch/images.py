@@ -49,15 +49,13 @@ def read_image(path: Path, *, gray: bool) -> Pixels:
 def read_binary_mask(path: Path) -> Pixels:
     """A mask of one class as (height, width, 1), 1 inside and 0 outside.
 
-    In a mask of at most two grey levels everything that is not 0 is inside (0/255, 0/1 and an all-black
-    one alike); in one of more levels, as lossy formats and smooth edges leave them, the upper half of the range is.
+    Inside is what is brighter than half of the range, 127 of 8 bits and 32767 of 16: so lossy formats and smooth edges
+    do no harm. In a mask that has nothing so bright (0/1, class numbers, a palette of dark colours) all but black is
+    inside. Colours count by their luminance, as in :func:`read_image`. The driver reads masks by the same rule.
     """
 
     def convert(image: Image.Image) -> Pixels:
-        values = np.asarray(image) if image.mode in _SIXTEEN_BIT_MODES else _gray(image)[..., 0]
-        has_two_levels = bool(np.all((values == values.min()) | (values == values.max())))
-        inside = values > 0 if has_two_levels else values > np.iinfo(values.dtype).max // 2
-        return inside.astype(np.uint8)[..., np.newaxis]
+        return _inside(_sixteen_bits(image) if _has_sixteen_bits(image) else _gray(image)[..., 0], image)
 
     return _read(path, convert)
 
@@ -74,7 +72,7 @@ def read_class_mask(path: Path, num_classes: int, ignore_index: int | None = Non
         allowed = np.append(np.arange(num_classes), [] if ignore_index is None else ignore_index)
         strange = np.setdiff1d(values, allowed)
         if strange.size and num_classes == 2 and np.unique(values).size <= 2:
-            return (values > 0).astype(np.uint8)[..., np.newaxis]
+            return _inside(values, image)
         if strange.size:
             raise DataError(f"value {strange[0]} in the mask {path}: the network has classes 0 to {num_classes - 1}")
         return values.astype(np.uint8)[..., np.newaxis]
@@ -82,9 +80,16 @@ def read_class_mask(path: Path, num_classes: int, ignore_index: int | None = Non
     return _read(path, convert)
 
 
+def _inside(values: NDArray[np.integer], image: Image.Image) -> Pixels:
+    half = 32767 if _has_sixteen_bits(image) else 127
+    return (values > (half if values.max() > half else 0)).astype(np.uint8)[..., np.newaxis]
+
+
 def _class_numbers(image: Image.Image) -> NDArray[np.integer]:
-    if image.mode in {"L", "P", *_SIXTEEN_BIT_MODES}:
+    if image.mode in {"L", "P"}:
         return np.asarray(image)
+    if _has_sixteen_bits(image):
+        return _sixteen_bits(image)
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
     colors = _rgb(image)
@@ -94,22 +99,30 @@ def _class_numbers(image: Image.Image) -> NDArray[np.integer]:
 
 
 def _gray(image: Image.Image) -> Pixels:
-    if image.mode in _SIXTEEN_BIT_MODES or image.mode == "I":
+    if _has_sixteen_bits(image):
         return _eight_bits(image)
     return np.asarray(_on_black(image).convert("L"))[..., np.newaxis]
 
 
 def _rgb(image: Image.Image) -> Pixels:
-    if image.mode in _SIXTEEN_BIT_MODES or image.mode == "I":
+    if _has_sixteen_bits(image):
         return np.repeat(_eight_bits(image), 3, axis=2)
     return np.asarray(_on_black(image).convert("RGB"))
 
 
-def _eight_bits(image: Image.Image) -> Pixels:
+def _has_sixteen_bits(image: Image.Image) -> bool:
+    return image.mode == "I" or image.mode in _SIXTEEN_BIT_MODES
+
+
+def _sixteen_bits(image: Image.Image) -> NDArray[np.int64]:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise DataError("values beyond 16 bits: convert it to 8 or 16 bits")
-    return np.asarray((values + 128) // 257, dtype=np.uint8)[..., np.newaxis]
+    return values
+
+
+def _eight_bits(image: Image.Image) -> Pixels:
+    return np.asarray((_sixteen_bits(image) + 128) // 257, dtype=np.uint8)[..., np.newaxis]
 
 
 def _on_black(image: Image.Image) -> Image.Image:

@@ -35,7 +35,7 @@ def list_files(folder: Path, suffixes: Collection[str], what: str) -> tuple[Samp
 
     Hidden files and folders are passed over. ``what`` names the kind in the error for a folder that has none.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise DataError(f"there is no folder {folder}: check the paths in the data section")
     names = (PurePosixPath(path.relative_to(folder).as_posix()) for path in _walk(folder))
     files = sorted(str(name) for name in names if name.suffix.lower() in suffixes)
@@ -43,6 +43,14 @@ def list_files(folder: Path, suffixes: Collection[str], what: str) -> tuple[Samp
         kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in suffixes))
         raise DataError(f"the folder {folder} holds no {what} ({kinds})")
     return tuple(SampleFile(folder / name, name) for name in files)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder. Raises ``DataError`` where that cannot be told: a name too long, no right."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise DataError(f"cannot read the folder {path}: {error.strerror}") from error
 
 
 def _walk(folder: Path) -> list[Path]:

@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmldnn_contract.data import Slicer
-from rmldnn_contract.exit_status import DataError
+from rmldnn_contract.exit_status import DataError, MemoryExhaustedError
 
 Region: TypeAlias = tuple[slice, ...]
+
+_MAX_ELEMENTS = 2**48  #: of a slice: beyond the memory of any machine, and below what NumPy can count
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def slice_sets(slicers: Sequence[Slicer], array_shape: tuple[int, ...]) -> tuple
 
     Raises:
         DataError: a slicer does not fit the array, or finds no slice in it.
+        MemoryExhaustedError: its slices are larger than any array.
     """
     sets = []
     for number, slicer in enumerate(slicers, start=1):
@@ -128,7 +131,11 @@ def slice_sets(slicers: Sequence[Slicer], array_shape: tuple[int, ...]) -> tuple
                 f"the slicer {name!r} finds no slice of {'x'.join(map(str, slicer.sizes))} in an array of {described}: "
                 "choose smaller sizes, or set discard_remainders to false"
             )
-        sets.append(SliceSet(name, slicer, starts, array_shape))
+        cut = SliceSet(name, slicer, starts, array_shape)
+        if math.prod(cut.shape) > _MAX_ELEMENTS:
+            shape = "x".join(map(str, cut.shape))
+            raise MemoryExhaustedError(f"a slice of {shape} ({name!r}) does not fit into memory: choose smaller sizes")
+        sets.append(cut)
     return tuple(sets)
 
 

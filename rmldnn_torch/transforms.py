@@ -33,7 +33,7 @@ from rmldnn_contract.data import (
     Rotate,
     Transform,
 )
-from rmldnn_contract.exit_status import ConfigurationError, DataError
+from rmldnn_contract.exit_status import ConfigurationError, DataError, EngineError, MemoryExhaustedError
 from rmldnn_contract.names import unknown_name
 
 RandomGeometry: TypeAlias = JitterCrop | RandomHorizontalFlip | RandomVerticalFlip | RandomZoom | RandomRotate
@@ -94,12 +94,27 @@ def transform_array(array: AnyArray, steps: Sequence[FixedGeometry | ConvertColo
     Images are interpolated bilinearly without antialiasing (OpenCV's ``INTER_LINEAR``, which rmldnn's
     documentation suggests), masks take the nearest pixel, with the same pixel centres
     (``INTER_NEAREST_EXACT``). Colours of masks are left as they are. Without steps, an array may have any axes.
+
+    Raises:
+        DataError: a transform does not take such an array.
+        MemoryExhaustedError: what it makes of the array does not fit into memory.
     """
     for step in steps:
-        array = _transform(step, array, is_mask)
+        try:
+            array = _transform(step, array, is_mask)
+        except cv2.error as error:
+            raise _refusal(step, array, error) from error
         if array.ndim == 2:  # OpenCV drops a single channel
             array = array[..., np.newaxis]
     return array
+
+
+def _refusal(step: FixedGeometry | ConvertColor, array: AnyArray, error: cv2.error) -> EngineError:
+    """What OpenCV's error says of a transform, in one line."""
+    key, setting = next(iter(step.model_dump(mode="json").items()))
+    if getattr(error, "code", None) == cv2.Error.StsNoMem:  # errors of its own argument parser have no code
+        return MemoryExhaustedError(f"{key} {setting} makes an image that does not fit into memory: choose less")
+    return DataError(f"{key} {setting} does not take {array.shape[2]} channels of {array.dtype}")
 
 
 @singledispatch
@@ -138,11 +153,7 @@ def _(step: Rotate, image: AnyArray, is_mask: bool) -> AnyArray:
 def _(step: ConvertColor, image: AnyArray, is_mask: bool) -> AnyArray:
     if is_mask:
         return image
-    code = color_code(step.convert_color)
-    try:
-        return np.asarray(cv2.cvtColor(image, code))
-    except cv2.error:
-        raise DataError(f"convert_color {step.convert_color} does not take {image.shape[2]} channels") from None
+    return np.asarray(cv2.cvtColor(image, color_code(step.convert_color)))
 
 
 def color_code(name: str) -> int:

@@ -197,5 +197,15 @@ def _epoch_and_weights(path: Path, document: object) -> tuple[int | None, list[F
         for name, value in parameters.items()
         if isinstance(name, str) and isinstance(value, Tensor)
     ]
+    for weight in weights:
+        if weight.value is not None and not _is_dense(weight.value):
+            raise CheckpointError(
+                f"{str(path)!r} holds {weight.name} as a sparse or complex tensor: save a dense one of real numbers"
+            )
     epoch = document.get("epoch")
     return epoch if isinstance(epoch, int) else None, weights
+
+
+def _is_dense(value: Tensor) -> bool:
+    """Whether a weight of real numbers can be copied from it."""
+    return value.layout == torch.strided and not value.is_complex()

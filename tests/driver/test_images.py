@@ -11,6 +11,8 @@ from PIL import ExifTags, Image
 from rml_search.errors import DataSetError
 from rml_search.images import read_image, to_display, to_grey, to_mask
 
+from ..mask_cases import MASK_CASES
+
 LESION = np.zeros((5, 7), dtype=bool)
 LESION[1:3, 2:6] = True
 
@@ -50,8 +52,14 @@ def test_masks_of_any_mode(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(to_mask(read_image(path, path.name)), LESION)
 
 
-def test_black_mask_has_no_lesion() -> None:
-    assert not to_mask(Image.new("L", (4, 4))).any()
+@pytest.mark.parametrize("name", MASK_CASES)
+def test_masks_are_read_by_the_engines_rule(name: str, tmp_path: Path) -> None:
+    case = MASK_CASES[name]
+    path = tmp_path / f"mask{case.suffix}"
+    case.image.save(path)
+    mask = to_mask(read_image(path, path.name))
+    assert (mask.dtype, mask.ndim) == (np.bool_, 2)
+    assert tuple(mask[0]) == case.inside
 
 
 def test_sixteen_bits_are_scaled_down() -> None:

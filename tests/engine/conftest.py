@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from .runs import Runs
+
 Document = dict[str, Any]
 SIZE = 32
 
@@ -103,3 +105,16 @@ def written(document: Document, tmp_path: Path) -> Callable[[Document], Path]:
         return config_path
 
     return write
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own, which is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(working_folder: Path, capsys: pytest.CaptureFixture[str]) -> Runs:
+    """Runs documents in the working folder."""
+    return Runs(capsys)

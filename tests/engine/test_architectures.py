@@ -17,6 +17,7 @@ from rmldnn_torch.network import Network, ParameterCounts, count_parameters
 
 from .formula_weights import formula_input, formula_weight
 from .keras_references_reader import FOLDER
+from .published_networks import keras_shape
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -46,7 +47,7 @@ def test_resunet_computes_what_keras_computes(resunet_network: Network) -> None:
             for weight in layer.keras_weights:
                 target = layer.state_dict().get(weight.name)
                 if target is not None:
-                    values = formula_weight(spec.name, weight.keras_name, _keras_shape(target))
+                    values = formula_weight(spec.name, weight.keras_name, keras_shape(target))
                     target.copy_(weight.to_torch(torch.from_numpy(values)))
         images = formula_input((1, 64, 64, 3))
         logits, activation = resunet_network.eval().forward_logits(torch.from_numpy(images.transpose(0, 3, 1, 2)))
@@ -55,13 +56,6 @@ def test_resunet_computes_what_keras_computes(resunet_network: Network) -> None:
     with np.load(FOLDER / "resunet.npz") as stored:
         expected = stored["logits"].transpose(0, 3, 1, 2)
     np.testing.assert_allclose(logits.numpy(), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
-
-
-def _keras_shape(target: torch.Tensor) -> tuple[int, ...]:
-    if target.ndim == 1:
-        return tuple(target.shape)
-    filters, channels, height, width = target.shape
-    return height, width, channels, filters
 
 
 def test_small_unet_is_small() -> None:

@@ -214,6 +214,7 @@ with replacing(pathlib.Path({str(tmp_path)!r}, "whole")) as temporary:
 """
     with started(program=program) as process:
         wait_for("ready", process)
+        time.sleep(0.3)  # until the call has begun: before it, the signal would be a plain exception
         assert len(list(tmp_path.iterdir())) == 1
         sent = time.monotonic()
         process.send_signal(number)

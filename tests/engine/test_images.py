@@ -16,8 +16,11 @@ from PIL import Image
 
 from rmldnn_contract.exit_status import DataError, MemoryExhaustedError
 from rmldnn_torch import images
+from rmldnn_torch.arrays import list_arrays
 from rmldnn_torch.images import list_images, read_binary_mask, read_class_mask, read_image
 from rmldnn_torch.sample_files import SampleFile, pair
+
+from ..mask_cases import MASK_CASES
 
 GRADIENT = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 
@@ -48,6 +51,13 @@ def test_missing_and_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DataError, match="holds no images"):
         list_images(tmp_path)
+
+
+def test_a_name_that_no_folder_can_have(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"folder .*xxx: "):
+        list_images(tmp_path / ("x" * 300))
+    with pytest.raises(DataError, match=r"folder .*xxx: "):
+        list_arrays(tmp_path / ("x" * 300), "numpy")
 
 
 def test_pairs_have_equal_names_but_for_the_suffix() -> None:
@@ -225,35 +235,23 @@ def test_masks_are_turned_as_their_exif_data_say(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_class_mask(path, 2)[..., 0], np.rot90(inside, 2))
 
 
-def read_values(tmp_path: Path, values: list[int], dtype: type = np.uint8) -> list[int]:
-    path = saved(tmp_path / "mask.png", Image.fromarray(np.array([values], dtype=dtype)))
-    inside: list[int] = read_binary_mask(path)[0, :, 0].tolist()
-    return inside
+@pytest.mark.parametrize("name", MASK_CASES)
+def test_masks_of_one_class(name: str, tmp_path: Path) -> None:
+    case = MASK_CASES[name]
+    path = saved(tmp_path / f"mask{case.suffix}", case.image)
+    mask = read_binary_mask(path)
+    assert (mask.dtype, mask.ndim) == (np.uint8, 3)
+    assert tuple(mask[0, :, 0]) == case.inside
 
 
-@pytest.mark.parametrize(
-    ("values", "inside"),
-    [
-        ([0, 255, 0], [0, 1, 0]),
-        ([0, 1, 0], [0, 1, 0]),
-        ([0, 2, 0], [0, 1, 0]),
-        ([0, 0, 0], [0, 0, 0]),
-        ([255, 255, 255], [1, 1, 1]),
-        ([0, 3, 127, 128, 252, 255], [0, 0, 0, 1, 1, 1]),  # a lossy format's, or smooth edges
-    ],
-)
-def test_masks_of_one_class(tmp_path: Path, values: list[int], inside: list[int]) -> None:
-    assert read_values(tmp_path, values) == inside
-
-
-def test_masks_of_one_class_in_sixteen_bits(tmp_path: Path) -> None:
-    assert read_values(tmp_path, [0, 1, 0], np.uint16) == [0, 1, 0]
-    assert read_values(tmp_path, [0, 20000, 40000, 65535], np.uint16) == [0, 0, 1, 1]
+def test_masks_beyond_16_bits_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "mask.tif", Image.fromarray(np.array([[0, 70000]], dtype=np.int32)))
+    with pytest.raises(DataError, match=r"mask\.tif has values beyond 16 bits"):
+        read_binary_mask(path)
 
 
 def test_one_bit_masks(tmp_path: Path) -> None:
     path = saved(tmp_path / "mask.png", Image.fromarray(np.array([[False, True]])))
-    assert read_binary_mask(path)[0, :, 0].tolist() == [0, 1]
     assert read_class_mask(path, 3)[0, :, 0].tolist() == [0, 1]
 
 
@@ -261,8 +259,9 @@ def test_class_numbers_are_grey_values_or_palette_indices(tmp_path: Path) -> Non
     gray = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8))
     palette = gray.copy()
     palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
-    for image in (gray, palette, gray.convert("RGB")):
-        assert read_class_mask(saved(tmp_path / "mask.png", image), 3)[0, :, 0].tolist() == [0, 1, 2]
+    deep = Image.fromarray(np.array([[0, 1, 2]], dtype=np.int32))
+    for image in (gray, palette, gray.convert("RGB"), deep):
+        assert read_class_mask(saved(tmp_path / "mask.tif", image), 3)[0, :, 0].tolist() == [0, 1, 2]
 
 
 def test_values_beyond_the_classes_are_named(tmp_path: Path) -> None:
@@ -273,8 +272,9 @@ def test_values_beyond_the_classes_are_named(tmp_path: Path) -> None:
 
 
 def test_with_two_classes_black_and_white_will_do(tmp_path: Path) -> None:
-    path = saved(tmp_path / "mask.png", Image.fromarray(np.array([[0, 255]], dtype=np.uint8)))
-    assert read_class_mask(path, 2)[0, :, 0].tolist() == [0, 1]
+    for levels in ((0, 255), (9, 240)):
+        path = saved(tmp_path / "mask.png", Image.fromarray(np.array([levels], dtype=np.uint8)))
+        assert read_class_mask(path, 2)[0, :, 0].tolist() == [0, 1]
 
 
 def test_coloured_masks_are_refused(tmp_path: Path) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import json
 import weakref
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,7 +13,6 @@ from rmldnn_contract.exit_status import NetworkError
 from rmldnn_torch.keras_graph import read_network
 from rmldnn_torch.network import Network, ParameterCounts, count_parameters
 
-from .keras_references_reader import FOLDER
 from .test_keras_graph import diamond, layer, smoke_test_layers
 
 Document = dict[str, Any]
@@ -26,22 +23,6 @@ def chain(*layers: Document, shape: tuple[int | None, ...] = (8, 8, 3)) -> Netwo
     for entry in layers:
         entry.pop("inbound_nodes", None)
     return Network(read_network([first, *layers]))
-
-
-def published(name: str) -> Document:
-    with np.load(FOLDER / "published.npz") as stored:
-        document: Document = json.loads(str(stored["networks"]))[name]
-    return document
-
-
-@pytest.mark.parametrize(
-    ("document", "parameters"),
-    [(published("xception"), 2055203), (published("mnist"), 34826), (smoke_test_layers(), 21432)],
-    ids=["xception", "mnist", "smoke test"],
-)
-def test_published_parameter_counts(document: Any, parameters: int) -> None:
-    network = Network(read_network(document))
-    assert count_parameters(network) == ParameterCounts(total=parameters, trainable=parameters)
 
 
 def test_frozen_layers_are_counted_but_not_as_trainable() -> None:

@@ -19,7 +19,8 @@ from rmldnn_torch.keras_graph import count_operations, read_network
 from rmldnn_torch.layers import known_classes
 from rmldnn_torch.network import Network, count_parameters
 
-from .keras_references_reader import FOLDER, read_references
+from .keras_references_reader import read_references
+from .published_networks import published
 from .test_keras_graph import diamond, nested
 
 Document = dict[str, Any]
@@ -92,5 +93,4 @@ def test_layers_of_any_settings_are_built_or_refused(layers: list[Document]) -> 
 
 @pytest.mark.parametrize("name", ["xception", "mnist"])
 def test_published_networks_are_built(name: str) -> None:
-    with np.load(FOLDER / "published.npz") as stored:
-        build(json.loads(str(stored["networks"]))[name])
+    build(published(name))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rmldnn_contract.data import Slicer
-from rmldnn_contract.exit_status import DataError, NetworkError, OutputError
+from rmldnn_contract.exit_status import DataError, MemoryExhaustedError, NetworkError, OutputError
 from rmldnn_torch import slice_predictions
 from rmldnn_torch.distributed import SingleProcess
 from rmldnn_torch.slice_predictions import Assembly, assembled_predictions, restore_slice
@@ -87,6 +87,12 @@ def test_slicers_that_do_not_fit() -> None:
         one_set((6, 5, 4), sizes=[2, 2])
     with pytest.raises(DataError, match="'big' finds no slice of 8x5x4 in an array of 6x5x4"):
         one_set((6, 5, 4), name="big", sizes=[8, 5, 4], discard_remainders=True)
+
+
+def test_slices_beyond_all_memory_are_refused() -> None:
+    slicer = Slicer(sizes=(4, 4, 4), padded_sizes=(2**31 - 1,) * 3, name="bricks")
+    with pytest.raises(MemoryExhaustedError, match=r"a slice of 2147483647x.* \('bricks'\) does not fit into memory"):
+        slice_sets([slicer], (4, 4, 4))
 
 
 def test_sets_are_counted_through_and_named() -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from rmldnn_contract.data import Patches, Transform
-from rmldnn_contract.exit_status import ConfigurationError, DataError
+from rmldnn_contract.exit_status import ConfigurationError, DataError, MemoryExhaustedError
 from rmldnn_torch.augmentation import draw, patch_masks, warp
 from rmldnn_torch.transforms import TransformPlan, plan_transforms, transform_array
 
@@ -105,6 +105,19 @@ def test_colours_are_converted_by_opencvs_names() -> None:
         once(NOISE, {"convert_color": "RGB2GREY"})
     with pytest.raises(DataError, match="does not take 1 channels"):
         once(MASK, {"convert_color": "RGB2HSV"})
+
+
+def test_a_size_that_no_memory_holds() -> None:
+    largest = 2**31 - 1
+    with pytest.raises(
+        MemoryExhaustedError, match=r"resize \[2147483647, 2147483647\] makes an image that does not fit"
+    ):
+        once(NOISE, {"resize": [largest, largest]})
+
+
+def test_numbers_that_opencv_does_not_resize() -> None:
+    with pytest.raises(DataError, match=r"resize \[8, 8\] does not take 1 channels of bool"):
+        once(MASK.astype(np.bool_), {"resize": [8, 8]})
 
 
 # --- in batches
