@@ -5,25 +5,35 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
+import rml_command_options as options
+from rml_search.devices import Slot, plan_slots
 from rml_search.errors import OptionError, SearchError
 from rml_search.interruption import Interrupted, interruptible
+from rml_search.limits import Limits
 from rml_search.options import (
-    DEFAULT_DOCKER_IMAGE,
     LOSS_NAMES,
     OPTIMIZER_NAMES,
+    JobChoice,
+    PrunerName,
     RuntimeChoice,
     RuntimeName,
+    SamplerName,
     SearchOptions,
+    StudyChoice,
     check_transfer_learning_file,
     parse_names,
+    split_list,
 )
 from rml_search.paths import Workspace, shown
+from rml_search.results import earlier_results_aside
 from rmldnn_contract import __version__
 
 if TYPE_CHECKING:
@@ -41,106 +51,46 @@ app = typer.Typer(
 )
 
 
-# --- options that several commands share -------------------------------------------------------------
-
-RuntimeOption = Annotated[
-    RuntimeName,
-    typer.Option("--runtime", help="How the engine is started; auto: an image that is named decides."),
-]
-DockerImageOption = Annotated[
-    str | None,
-    typer.Option(
-        "--docker-image", "-docker", metavar="IMAGE", help=f"Docker image.  [default: {DEFAULT_DOCKER_IMAGE}]"
-    ),
-]
-SingularityImageOption = Annotated[
-    str | None,
-    typer.Option("--singularity-image", "-singularity", metavar="IMAGE", help="Singularity or Apptainer image."),
-]
-GpuOption = Annotated[
-    bool | None,
-    typer.Option("--gpu/--no-gpu", help="Use the GPU, or not.  [default: where there is one]", show_default=False),
-]
-NumProcsOption = Annotated[
-    int, typer.Option("--num_procs", "--num-procs", metavar="N", help="Processes of one training (mpirun).")
-]
-
-
 # --- search, the default command ---------------------------------------------------------------------
 
 
 @app.callback(invoke_without_command=True)
 def search(
     ctx: typer.Context,
-    num_epochs: Annotated[
-        int | None,
-        typer.Option("--num-epochs", "-ne", metavar="N", help="Epochs of each trial.  [required]"),
-    ] = None,
-    num_trials: Annotated[
-        int | None,
-        typer.Option("--num-trials", "-nt", metavar="N", help="Trials of the search.  [required]"),
-    ] = None,
-    docker_image: DockerImageOption = None,
-    singularity_image: SingularityImageOption = None,
-    gpu: GpuOption = None,
-    num_procs: NumProcsOption = 1,
-    optimizers: Annotated[
-        str | None,
-        typer.Option(
-            "--optimizers", "-o", metavar="LIST", help=f"Of {', '.join(OPTIMIZER_NAMES)}; with commas.  [required]"
-        ),
-    ] = None,
-    loss: Annotated[
-        str | None,
-        typer.Option("--loss", "-l", metavar="LIST", help=f"Of {', '.join(LOSS_NAMES)}; with commas.  [required]"),
-    ] = None,
-    layers: Annotated[
-        Path,
-        typer.Option(
-            "--layers",
-            metavar="FILE",
-            help="Network, as Keras's model.to_json() writes it.  [default: ./layers.json]",
-            show_default=False,
-        ),
-    ] = Path("./layers.json"),
-    lr_range_min: Annotated[
-        float, typer.Option("--lr-range-min", "-lr-min", metavar="X", help="Least learning rate.")
-    ] = 0.001,
-    lr_range_max: Annotated[
-        float, typer.Option("--lr-range-max", "-lr-max", metavar="X", help="Largest learning rate.")
-    ] = 0.01,
-    lr_scheduler: Annotated[
-        bool, typer.Option("--lr-scheduler/--no-lr-scheduler", help="Let the learning rate decay exponentially.")
-    ] = False,
-    lr_scheduler_gamma: Annotated[
-        float, typer.Option("--lr-scheduler-gamma", "-lr-gamma", metavar="X", help="Its factor for each epoch.")
-    ] = 0.95,
-    transfer_learning: Annotated[
-        Path | None,
-        typer.Option("--transfer-learning", "-tl", metavar="FILE", help="Weights to start from, .h5 or .pt."),
-    ] = None,
-    runtime: RuntimeOption = RuntimeName.AUTO,
-    data: Annotated[
-        Path,
-        typer.Option(
-            "--data",
-            metavar="DIR",
-            help="Folder with {train,test}/{inputs,targets}.  [default: ./data]",
-            show_default=False,
-        ),
-    ] = Path("./data"),
-    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images of a training batch.")] = 32,
-    test_batch_size: Annotated[int, typer.Option("--test-batch-size", metavar="N", help="Of a test batch.")] = 64,
-    image_size: Annotated[
-        tuple[int, int],
-        typer.Option(
-            "--image-size",
-            metavar="WIDTH HEIGHT",
-            help="Images are resized to this.  [default: 256 256]",
-            show_default=False,
-        ),
-    ] = (256, 256),
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Makes the search repeatable.")] = None,
+    num_epochs: options.NumEpochsOption = None,
+    num_trials: options.NumTrialsOption = None,
+    docker_image: options.DockerImageOption = None,
+    singularity_image: options.SingularityImageOption = None,
+    gpu: options.GpuOption = None,
+    num_procs: options.NumProcsOption = 1,
+    optimizers: options.OptimizersOption = None,
+    loss: options.LossOption = None,
+    layers: options.LayersOption = Path("./layers.json"),
+    lr_range_min: options.LrRangeMinOption = 0.001,
+    lr_range_max: options.LrRangeMaxOption = 0.01,
+    lr_scheduler: options.LrSchedulerOption = False,
+    lr_scheduler_gamma: options.LrSchedulerGammaOption = 0.95,
+    transfer_learning: options.TransferLearningOption = None,
+    runtime: options.RuntimeOption = RuntimeName.AUTO,
+    data: options.DataOption = Path("./data"),
+    batch_size: options.BatchSizeOption = 32,
+    test_batch_size: options.TestBatchSizeOption = 64,
+    image_size: options.ImageSizeOption = (256, 256),
+    seed: options.SeedOption = None,
+    fresh: options.FreshOption = False,
+    sampler: options.SamplerOption = SamplerName.TPE,
+    pruner: options.PrunerOption = PrunerName.NONE,
+    allow_duplicates: options.DuplicatesOption = False,
+    warm_start: options.WarmStartOption = None,
+    enqueue: options.EnqueueOption = None,
+    jobs: options.JobsOption = 1,
+    devices: options.DevicesOption = None,
+    timeout: options.TimeoutOption = None,
+    trial_timeout: options.TrialTimeoutOption = None,
+    stall_timeout: options.StallTimeoutOption = None,
+    target_accuracy: options.TargetAccuracyOption = None,
+    max_consecutive_failures: options.MaxFailuresOption = 3,
+    retries: options.RetriesOption = 1,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Searches the optimizer, loss and learning rate that segment images best with rmldnn.
@@ -154,7 +104,7 @@ def search(
     if ctx.invoked_subcommand is not None:
         _refuse_options_before(ctx, ctx.invoked_subcommand)
         return
-    options = SearchOptions(
+    search_options = SearchOptions(
         num_trials=_required("--num-trials", num_trials),
         num_epochs=_required("--num-epochs", num_epochs),
         optimizers=parse_names("--optimizers", "optimizer", _required("--optimizers", optimizers), OPTIMIZER_NAMES),
@@ -170,12 +120,28 @@ def search(
         num_procs=num_procs,
         seed=seed,
     )
+    plan = SearchPlan(
+        StudyChoice(sampler, pruner, fresh, allow_duplicates, warm_start, tuple(enqueue or ())),
+        JobChoice(jobs, split_list(devices)),
+        Limits(timeout, trial_timeout, stall_timeout, target_accuracy, max_consecutive_failures, retries),
+    )
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
-    run_search(options, Workspace(Path.cwd()), choice, gpu)
+    run_search(search_options, plan, Workspace(Path.cwd()), choice, gpu)
 
 
-def run_search(options: SearchOptions, workspace: Workspace, choice: RuntimeChoice, gpu: bool | None) -> None:
-    """Checks everything, moves earlier results aside, runs the search and shows its tables.
+@dataclass(frozen=True)
+class SearchPlan:
+    """How a search goes about: what draws its trials, how many run at a time, when they end."""
+
+    study: StudyChoice = field(default_factory=StudyChoice)
+    jobs: JobChoice = field(default_factory=JobChoice)
+    limits: Limits = field(default_factory=Limits)
+
+
+def run_search(
+    options: SearchOptions, plan: SearchPlan, workspace: Workspace, choice: RuntimeChoice, gpu: bool | None
+) -> None:
+    """Checks everything, runs the search or goes on with the one in this folder, and shows its tables.
 
     Raises:
         SearchError: something is not as the search needs it; nothing was started or moved, or what had
@@ -195,25 +161,34 @@ def run_search(options: SearchOptions, workspace: Workspace, choice: RuntimeChoi
         check_transfer_learning_file(options.transfer_learning)
     summary = check_data_set(options.data)
     ready = prepare_runtime(choice, workspace, gpu, options.num_procs, typer.echo)
+    slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
     if ready.runtime.in_container:
         check_links(data_set_folders(options.data), workspace)
     with only_search_in(workspace):
         ready.runtime.remove_leftovers()
-        typer.echo(settings_table(options, summary, ready.runtime.describe(), ready.reason, ready.device))
-        _search(options, workspace, ready.runtime)
+        typer.echo(settings_table(options, plan.study, summary, ready, len(slots)))
+        # A study that is there is gone on with; anything else that is there makes place.
+        goes_on = workspace.study_database.exists() and not plan.study.is_fresh
+        with nullcontext() if goes_on else earlier_results_aside(workspace, typer.echo):
+            _search(options, plan, workspace, ready.runtime, slots)
 
 
-def _search(options: SearchOptions, workspace: Workspace, runtime: Runtime) -> None:
-    from rml_optuna import Search
+def _search(
+    options: SearchOptions, plan: SearchPlan, workspace: Workspace, runtime: Runtime, slots: Sequence[Slot]
+) -> None:
+    from rml_optuna import open_study
     from rml_search.plain_output import PlainObserver, best_table
-    from rml_search.results import earlier_results_aside
+    from rml_search.search import Search
 
-    running = Search(options, workspace, runtime, PlainObserver(options, typer.echo))
+    study = open_study(workspace, options, plan.study, typer.echo)
+    running = Search(options, workspace, runtime, study, PlainObserver(options, typer.echo), plan.limits, slots)
     try:
-        with earlier_results_aside(workspace, typer.echo):
-            running.run()
+        running.run()
     finally:
-        typer.echo(best_table([result.to_record() for result in running.results]))
+        typer.echo(best_table(running.records))
+        study.close()
+    if running.ended_early is not None:
+        typer.echo(f"The search has ended before {options.num_trials} trials: {running.ended_early}")
     typer.echo(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
 
 
@@ -230,11 +205,11 @@ def infer(
         Path | None,
         typer.Option("--gallery", metavar="PNG", help="Draw input, prediction and ground truth into this file."),
     ] = None,
-    docker_image: DockerImageOption = None,
-    singularity_image: SingularityImageOption = None,
-    gpu: GpuOption = None,
-    num_procs: NumProcsOption = 1,
-    runtime: RuntimeOption = RuntimeName.AUTO,
+    docker_image: options.DockerImageOption = None,
+    singularity_image: options.SingularityImageOption = None,
+    gpu: options.GpuOption = None,
+    num_procs: options.NumProcsOption = 1,
+    runtime: options.RuntimeOption = RuntimeName.AUTO,
 ) -> None:
     """Run the best model on the test images and write its predictions."""
     from rml_search.infer_command import InferOptions, infer_and_show
@@ -285,7 +260,8 @@ def demo(
     prepare_runtime(choice, workspace, gpu=False, num_procs=1, show=typer.echo)
     typer.echo(f"Making synthetic ultrasound images in {out}")
     write_demo_files(workspace.root)
-    run_search(demo_options(workspace.root), workspace, choice, gpu=False)
+    plan = SearchPlan(StudyChoice(is_fresh=True))
+    run_search(demo_options(workspace.root), plan, workspace, choice, gpu=False)
     infer_and_show(InferOptions(gallery=out / "gallery.png"), workspace, choice, False, typer.echo)
     typer.echo(f"The demo took {time.monotonic() - started:.0f} s")
 

@@ -1,152 +1,310 @@
-"""The study: which hyperparameters are tried, what a trial is worth, and which is the best.
+"""The study: which hyperparameters are tried next, and what has become of those before, in Optuna's database.
 
-The only module that imports Optuna.
+With ``rml_samplers`` the only module that imports Optuna.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy import URL
+from sqlalchemy.exc import SQLAlchemyError
 
-from rml_search.errors import AllTrialsFailedError, EngineFailedError
+from rml_samplers import build_pruner, build_sampler
+from rml_search.errors import StudyError
 from rml_search.hyperparameters import Hyperparameters
-from rml_search.interruption import interruptions_allowed, uninterrupted
-from rml_search.observer import SearchObserver
-from rml_search.options import SearchOptions
-from rml_search.paths import Workspace, shown, write_atomically
-from rml_search.results import (
-    TrialResult,
-    TrialState,
-    best_trial,
-    drop_checkpoints,
-    keep_best_model,
-    write_list_acc,
-)
-from rml_search.runtime.base import Runtime
-from rml_search.trial import TrialRunner
-from rml_search.trial_config import inference_configuration
+from rml_search.options import SamplerName, SearchOptions, StudyChoice
+from rml_search.paths import Workspace, shown
+from rml_search.results import TrialRecord, TrialResult, TrialState
+from rml_search.study import Suggestion
+from rml_search.study_settings import check_same_study, study_settings
 from rmldnn_contract.training_log import EpochRecord
 
 STUDY_NAME = "rml-optimization"
 
-#: So many failures in a row, with no success before them, end a search.
-MAX_FAILURES_AT_START = 3
+#: Learning rates that agree within this factor are the same point of the search space.
+SAME_LEARNING_RATE = 1.005
 
-_STATES = {TrialState.COMPLETE: OptunaState.COMPLETE, TrialState.FAILED: OptunaState.FAIL}
+_STATES = {
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.PRUNED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
+}
+_NAMES = {state: name for name, state in _STATES.items()}
+_LOCK_SECONDS = 60.0
+_MAX_DRAWS = 50
+
+# User attributes of a trial.
+_RECORD = "record"  #: what stands of it in list_acc.json, where it is not to be read from the trial itself
+_REPEATS = "repeats"  #: the number of the trial whose hyperparameters it tries again
+_ATTEMPT = "attempt"
+_ASKED_FOR = "asked_for"  #: a person has put it in line
+_DUPLICATES = "duplicates"  #: it was drawn, found to be a trial that has been there, and not run
+_BORROWED = "borrowed"  #: it was run by another study
 
 
 @dataclass
-class Search:
-    """A search in a working directory that holds no earlier one.
+class OptunaStudy:
+    """A study of one search, in ``study.db``; the ``Study`` of ``rml_search.search``.
 
-    After every trial ``list_acc.json`` is rewritten, and ``best_model/`` holds the best model so far:
-    an interruption loses the trial that was running and nothing else.
+    Attributes:
+        allows_duplicates: whether points that have been tried may be tried again.
     """
 
+    study: optuna.Study
+    storage: optuna.storages.RDBStorage
     options: SearchOptions
-    workspace: Workspace
-    runtime: Runtime
-    observer: SearchObserver
-    results: list[TrialResult] = field(default_factory=list)
+    sampler: SamplerName = SamplerName.TPE
+    allows_duplicates: bool = False
+    _running: dict[int, optuna.Trial] = field(default_factory=dict)
 
-    @property
-    def best(self) -> TrialResult | None:
-        """The best trial so far."""
-        return best_trial(self.results)
+    def close(self) -> None:
+        """Closes the database, which then is one file again."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
 
-    def run(self) -> None:
-        """Runs all trials.
+    def ask(self) -> Suggestion | None:
+        """The next trial: first those put in line, then what the sampler draws."""
+        for _ in range(_MAX_DRAWS):
+            if self._is_exhausted():
+                return None
+            # Sampled anew from the seed each time, so that a search that was broken off draws what a whole one does.
+            self.study.sampler = build_sampler(self.sampler, self._seed(), self.options)
+            trial = self.study.ask()
+            suggestion = Suggestion(trial.number, suggest(trial, self.options), trial.user_attrs.get(_ATTEMPT, 0))
+            twin = self._twin(trial, suggestion.hyperparameters)
+            if twin is None:
+                self._running[trial.number] = trial
+                return suggestion
+            trial.set_user_attr(_DUPLICATES, twin)
+            self.study.tell(trial, state=OptunaState.FAIL)
+        return None
+
+    def report(self, number: int, epoch: EpochRecord) -> bool:
+        """Stores the accuracy of an epoch; whether the pruner wants the trial to end."""
+        if epoch.accuracy is None:
+            return False
+        trial = self._running[number]
+        trial.report(epoch.accuracy, step=epoch.epoch)
+        return trial.should_prune() and epoch.epoch < epoch.num_epochs
+
+    def finish(self, result: TrialResult, checkpoint_sha256: str | None) -> None:
+        """Stores how a trial has ended, in one step: before it the trial is running, after it all is known."""
+        self._tell(result, result.to_record(checkpoint_sha256=checkpoint_sha256))
+
+    def try_again(self, result: TrialResult, attempt: int) -> None:
+        """Stores that a trial has failed, and puts its hyperparameters first in line."""
+        self._put_in_line(result.number, self._running[result.number].params, attempt)
+        self._tell(result, result.to_record(tried_again=True))
+
+    def records(self) -> Sequence[TrialRecord]:
+        """All trials of this search that have ended and were run, by number."""
+        trials = self.study.get_trials(deepcopy=False)
+        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
+        return [
+            _record(trial, repeated)
+            for trial in trials
+            if trial.state.is_finished() and _is_whole(trial) and not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
+        ]
+
+    def recover(self) -> int:
+        """Ends the trials that a killed search has left running, and puts them first in line; how many there were."""
+        trials = self.study.get_trials(deepcopy=False)
+        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
+        left = [trial for trial in trials if trial.state is OptunaState.RUNNING]
+        for trial in left:
+            if _RECORD in trial.user_attrs:  # it had ended, and the study was about to be told
+                self._tell_as_recorded(trial)
+                continue
+            # First in line, then ended: killed in between, this finds it in line already.
+            if _is_whole(trial) and trial.number not in repeated:
+                self._put_in_line(trial.number, trial.params, trial.user_attrs.get(_ATTEMPT, 0))
+            self.study.tell(trial.number, state=OptunaState.FAIL)
+        return len(left)
+
+    def enqueue(self, point: Mapping[str, Any]) -> None:
+        """Puts hyperparameters in line that a person asks for; what is left out the sampler draws.
 
         Raises:
-            AllTrialsFailedError: nothing has worked, several times in a row.
-            EngineFailedError: a trial failed for a reason that every other one shares.
-            Interrupted: the person or the system wants the search to end; what had finished is kept.
+            StudyError: they lie outside the search space.
         """
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = create_study(self.workspace, self.options.seed)
-        # A copy of its own, since the person may change the file while the search runs.
-        self.workspace.trials.mkdir(exist_ok=True)
-        write_atomically(self.workspace.trial_layers, self.options.layers.read_text(encoding="utf-8-sig"))
-        self.options = replace(self.options, layers=self.workspace.trial_layers)
-        runner = TrialRunner(self.options, self.workspace, self.runtime)
-        for _ in range(self.options.num_trials):
-            result = self._run_trial(study, runner)
-            self._stop_if_hopeless(result)
-        if self.best is None:
-            raise self._all_failed(self.results[-1])
+        distributions = self._distributions()
+        for name, value in point.items():
+            if name not in distributions:
+                raise StudyError(f"--enqueue: there is no hyperparameter {name!r}: {', '.join(distributions)}")
+            if not _contains(distributions[name], value):
+                raise StudyError(f"--enqueue: {name} {value!r} is not in the search space ({distributions[name]})")
+        self.study.enqueue_trial(dict(point), user_attrs={_ASKED_FOR: True}, skip_if_exists=True)
 
-    def _run_trial(self, study: optuna.Study, runner: TrialRunner) -> TrialResult:
-        """Runs one trial. A signal breaks off its training and nothing else: the study is told how it ended."""
-        with uninterrupted():
-            trial = study.ask()
-            hyperparameters = suggest(trial, self.options)
-            started = time.monotonic()
-            epochs: list[EpochRecord] = []
+    def borrow(self, other: optuna.Study) -> int:
+        """Lets the sampler learn from the finished trials of another study; how many fit into this search space."""
+        distributions = self._distributions()
+        known = {trial.user_attrs.get(_BORROWED) for trial in self.study.get_trials(deepcopy=False)}
+        num_borrowed = 0
+        for trial in other.get_trials(deepcopy=False, states=[OptunaState.COMPLETE]):
+            name = f"{other.study_name}/{trial.number}"
+            fits = trial.params.keys() == distributions.keys() and all(
+                _contains(distribution, trial.params[key]) for key, distribution in distributions.items()
+            )
+            if not fits or name in known:
+                continue
+            attributes = {_BORROWED: name}
+            self.study.add_trial(
+                optuna.create_trial(
+                    params=trial.params, distributions=distributions, value=trial.value, user_attrs=attributes
+                )
+            )
+            num_borrowed += 1
+        return num_borrowed
 
-            def on_epoch(epoch: EpochRecord) -> None:
-                epochs.append(epoch)
-                if epoch.accuracy is not None:
-                    with uninterrupted():
-                        trial.report(epoch.accuracy, step=epoch.epoch)
-                self.observer.epoch_finished(trial.number, epoch)
+    def _tell(self, result: TrialResult, record: TrialRecord) -> None:
+        trial = self._running.pop(result.number)
+        trial.set_user_attr(_RECORD, {**asdict(record), "state": record.state.value})
+        # Of a pruned trial Optuna itself takes the last accuracy that was reported.
+        value = result.max_accuracy if result.state is TrialState.COMPLETE else None
+        self.study.tell(trial, value, state=_STATES[result.state])
 
-            try:
-                with interruptions_allowed():
-                    self.observer.trial_started(trial.number, hyperparameters)
-                    result = runner.run(trial.number, hyperparameters, on_epoch)
-            except BaseException as error:
-                reason = str(error) if isinstance(error, Exception) else "interrupted"
-                seconds = time.monotonic() - started
-                result = TrialResult(trial.number, hyperparameters, TrialState.FAILED, tuple(epochs), seconds, reason)
-                self._finish(study, trial, result)
-                raise
-            self._finish(study, trial, result)
-        return result
+    def _tell_as_recorded(self, trial: FrozenTrial) -> None:
+        record = trial.user_attrs[_RECORD]
+        state = TrialState(record["state"])
+        value = record["max_acc"] if state is TrialState.COMPLETE else None
+        self.study.tell(trial.number, value, state=_STATES[state])
 
-    def _finish(self, study: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None:
-        self.results.append(result)
-        self._keep_checkpoint(result)
-        record = result.to_record()
-        for key in ("epoch_max_acc", "seconds", "reason"):
-            trial.set_user_attr(key, getattr(record, key))
-        study.tell(trial, result.max_accuracy, state=_STATES[result.state])
-        write_list_acc(self.workspace, [finished.to_record() for finished in self.results])
-        self.observer.trial_finished(result, self.best)
+    def _put_in_line(self, number: int, params: Mapping[str, Any], attempt: int) -> None:
+        self.study.enqueue_trial(dict(params), user_attrs={_REPEATS: number, _ATTEMPT: attempt})
 
-    def _keep_checkpoint(self, result: TrialResult) -> None:
-        trial = self.workspace.trial(result.number)
-        epoch = result.best_epoch
-        if self.best is result and epoch is not None:
-            configuration = inference_configuration(self.options, result.hyperparameters.loss, self.workspace)
-            keep_best_model(self.workspace, trial.checkpoint(epoch.epoch), self.options.layers, configuration)
-        drop_checkpoints(trial, keep=())
+    def _seed(self) -> int | None:
+        """The seed of the next draw: it depends on how many draws there were, and not on what was broken off."""
+        if self.options.seed is None:
+            return None
+        trials = self.study.get_trials(deepcopy=False)
+        num_draws = sum(not trial.user_attrs.keys() & {_REPEATS, _BORROWED} for trial in trials)
+        return (self.options.seed * 1_000_003 + num_draws) % 2**32
 
-    def _stop_if_hopeless(self, result: TrialResult) -> None:
-        if result.every_trial_would_fail and result.exit_status is not None:
-            raise EngineFailedError(f"trial {result.number} failed: {result.reason}", int(result.exit_status))
-        if self.best is None and len(self.results) >= MAX_FAILURES_AT_START:
-            raise self._all_failed(result)
+    def _is_exhausted(self) -> bool:
+        low, high = self.options.lr_range
+        waiting = self.study.get_trials(deepcopy=False, states=[OptunaState.WAITING])
+        if low != high or self.allows_duplicates or waiting:
+            return False
+        points = {(trial.params["optimizer"], trial.params["loss"]) for trial in self._tried()}
+        return len(points) == len(self.options.optimizers) * len(self.options.losses)
 
-    def _all_failed(self, last: TrialResult) -> AllTrialsFailedError:
-        return AllTrialsFailedError(
-            f"all {len(self.results)} trials have failed, the last one because {last.reason}; "
-            f"their logs are in {shown(self.workspace.trials)}"
+    def _tried(self) -> Iterator[FrozenTrial]:
+        """The trials whose hyperparameters need not be tried again, running ones among them."""
+        trials = self.study.get_trials(deepcopy=False)
+        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
+        for trial in trials:
+            is_ours = not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
+            if is_ours and _is_whole(trial) and trial.number not in repeated and trial.state != OptunaState.WAITING:
+                yield trial
+
+    def _twin(self, trial: optuna.Trial, point: Hyperparameters) -> int | None:
+        """The number of an earlier trial of this point; None where there is none, or a person wants it again."""
+        if self.allows_duplicates or trial.user_attrs.keys() & {_REPEATS, _ASKED_FOR}:
+            return None
+        for other in self._tried():
+            params = other.params
+            same_names = (params["optimizer"], params["loss"]) == (point.optimizer, point.loss)
+            distance = abs(math.log(params["learning_rate"] / point.learning_rate))
+            if other.number != trial.number and same_names and distance < math.log(SAME_LEARNING_RATE):
+                return other.number
+        return None
+
+    def _distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
+        low, high = self.options.lr_range
+        return {
+            "optimizer": optuna.distributions.CategoricalDistribution(sorted(self.options.optimizers)),
+            "loss": optuna.distributions.CategoricalDistribution(sorted(self.options.losses)),
+            "learning_rate": optuna.distributions.FloatDistribution(low, high, log=True),
+        }
+
+
+def open_study(
+    workspace: Workspace, options: SearchOptions, choice: StudyChoice, show: Callable[[str], None]
+) -> OptunaStudy:
+    """The study in ``study.db``, new or as an earlier part of the search has left it.
+
+    ``show`` is told of trials that are tried again, and of those taken over from another study.
+
+    Raises:
+        StudyError: it was made with other settings, by another version of Optuna, or cannot be read.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    points = [parse_point(text) for text in choice.enqueued]
+    with _database_errors(workspace):
+        storage = _storage(workspace)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=STUDY_NAME,
+            direction="maximize",
+            pruner=build_pruner(choice.pruner, options.num_epochs),
+            load_if_exists=True,
         )
+        _check_settings(study, study_settings(options), workspace)
+        opened = OptunaStudy(study, storage, options, choice.sampler, choice.allows_duplicates)
+        num_left = opened.recover()
+        if num_left:
+            show(f"{num_left} trial{'s' * (num_left > 1)} had not ended when the search was killed: tried again first")
+        if choice.warm_start is not None:
+            num_borrowed = opened.borrow(load_other_study(str(choice.warm_start)))
+            show(f"The sampler learns from {num_borrowed} trials of {choice.warm_start}")
+        for point in points:
+            opened.enqueue(point)
+    return opened
 
 
-def create_study(workspace: Workspace, seed: int | None) -> optuna.Study:
-    """A new study in ``study.db``, which maximises."""
-    return optuna.create_study(
-        storage=storage_url(workspace),
-        study_name=STUDY_NAME,
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        direction="maximize",
-    )
+def _check_settings(study: optuna.Study, settings: Mapping[str, Any], workspace: Workspace) -> None:
+    stored = study.user_attrs.get("settings")
+    if stored is not None:
+        check_same_study(stored, settings)
+    elif study.get_trials(deepcopy=False):
+        raise StudyError(
+            f"{shown(workspace.study_database)} was made by an older version or another program: "
+            "--fresh starts over (what is there moves to earlier/, nothing is lost)"
+        )
+    else:
+        study.set_user_attr("settings", dict(settings))
+
+
+def load_other_study(path: str) -> optuna.Study:
+    """The only study in a database, for :meth:`OptunaStudy.borrow`. Raises StudyError."""
+    try:
+        summaries = optuna.get_all_study_summaries(URL.create("sqlite", database=path).render_as_string())
+        if len(summaries) != 1:
+            raise StudyError(f"--warm-start: {path} holds {len(summaries)} studies, not one")
+        return optuna.load_study(
+            study_name=summaries[0].study_name, storage=URL.create("sqlite", database=path).render_as_string()
+        )
+    except (SQLAlchemyError, RuntimeError, sqlite3.Error) as error:
+        raise StudyError(f"--warm-start: {path} is no study of Optuna's: {_first_line(error)}") from None
+
+
+@contextmanager
+def _database_errors(workspace: Workspace) -> Iterator[None]:
+    path = shown(workspace.study_database)
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        reason = _first_line(error)
+        advice = "another program holds it" if "locked" in reason else "--fresh starts over and moves it to earlier/"
+        raise StudyError(f"{path} cannot be used ({reason}): {advice}") from None
+    except RuntimeError as error:
+        if "version" not in str(error):
+            raise
+        raise StudyError(f"{path} was made by another version of Optuna: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error.__cause__ or error).splitlines()[0]
 
 
 def storage_url(workspace: Workspace) -> str:
@@ -154,12 +312,28 @@ def storage_url(workspace: Workspace) -> str:
     return URL.create("sqlite", database=str(workspace.study_database)).render_as_string()
 
 
+def _storage(workspace: Workspace) -> optuna.storages.RDBStorage:
+    """``study.db`` with a write-ahead log: what was committed outlives a kill, and a commit takes a tenth of the time.
+
+    (https://www.sqlite.org/wal.html: with ``synchronous=NORMAL`` a power failure may undo the last commits, and never
+    damages the database.)
+    """
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(workspace.study_database, timeout=_LOCK_SECONDS, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+    return optuna.storages.RDBStorage(storage_url(workspace), engine_kwargs={"creator": connect})
+
+
 def suggest(trial: optuna.Trial, options: SearchOptions) -> Hyperparameters:
     """The hyperparameters of a trial: optimizer and loss categorical, the learning rate log-uniform."""
     low, high = options.lr_range
     return Hyperparameters(
-        optimizer=_category(trial, "optimizer", options.optimizers),
-        loss=_category(trial, "loss", options.losses),
+        optimizer=_category(trial, "optimizer", sorted(options.optimizers)),
+        loss=_category(trial, "loss", sorted(options.losses)),
         learning_rate=trial.suggest_float("learning_rate", low, high, log=True),
     )
 
@@ -169,3 +343,47 @@ def _category(trial: optuna.Trial, name: str, choices: Sequence[str]) -> str:
     if not isinstance(choice, str):
         raise TypeError(f"{name} should be one of {choices}, not {choice!r}")
     return choice
+
+
+def parse_point(text: str) -> dict[str, Any]:
+    """The hyperparameters of one ``--enqueue``. Raises StudyError."""
+    try:
+        point = json.loads(text)
+    except ValueError as error:
+        raise StudyError(f"--enqueue: {text!r} is no JSON: {error}") from None
+    if not isinstance(point, dict) or not point:
+        raise StudyError(f'--enqueue: {text!r} is no object such as {{"optimizer": "adam", "learning_rate": 0.001}}')
+    return point
+
+
+def _contains(distribution: optuna.distributions.BaseDistribution, value: object) -> bool:
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return value in distribution.choices
+    if isinstance(distribution, optuna.distributions.FloatDistribution):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return is_number and distribution.low <= value <= distribution.high  # type: ignore[operator]
+    return False
+
+
+def _is_whole(trial: FrozenTrial) -> bool:
+    """Whether all hyperparameters were drawn before the search was killed."""
+    return trial.params.keys() >= {"optimizer", "loss", "learning_rate"}
+
+
+def _record(trial: FrozenTrial, repeated: set[int | None]) -> TrialRecord:
+    stored = trial.user_attrs.get(_RECORD)
+    if stored is not None:
+        return TrialRecord(**{**stored, "state": TrialState(stored["state"])})
+    seconds = (trial.duration.total_seconds() if trial.duration else 0.0) if trial.datetime_complete else 0.0
+    return TrialRecord(
+        max_acc=None,
+        optimizer=trial.params["optimizer"],
+        lr=trial.params["learning_rate"],
+        loss=trial.params["loss"],
+        epoch_max_acc=None,
+        number=trial.number,
+        state=_NAMES[trial.state],
+        seconds=seconds,
+        reason="the search was killed while it ran",
+        tried_again=trial.number in repeated,
+    )

@@ -1,11 +1,56 @@
-"""Which GPUs this machine has."""
+"""The GPUs and cores of this machine, and how trials share them."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 
-from rml_search.errors import RuntimeUnavailableError
+from rml_search.errors import OptionError, RuntimeUnavailableError
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a trial gets of the machine: one GPU (None: all there are) and a number of threads (None: all cores)."""
+
+    device: str | None = None
+    num_threads: int | None = None
+
+
+def plan_slots(num_jobs: int, devices: tuple[str, ...], *, num_gpus: int, num_procs: int = 1) -> tuple[Slot, ...]:
+    """One slot for each of the trials that run at a time.
+
+    Args:
+        num_jobs: how many trials those are.
+        devices: the GPUs to use, as nvidia-smi numbers them; empty: all.
+        num_gpus: how many there are; 0 for a search on the CPU.
+        num_procs: processes of each trial.
+
+    Raises:
+        OptionError: a device is not there, or is asked for in ways that exclude each other.
+    """
+    if num_jobs < 1:
+        raise OptionError(f"--jobs must be at least 1, not {num_jobs}")
+    if devices and not num_gpus:
+        raise OptionError("--devices names GPUs, but this search runs on the CPU")
+    for device in devices:
+        if not (device.isdecimal() and int(device) < num_gpus):
+            raise OptionError(f"--devices: there is no GPU {device}: there are {', '.join(map(str, range(num_gpus)))}")
+    if num_procs > 1 and num_gpus and (num_jobs > 1 or devices):
+        raise OptionError("--num-procs above 1 takes the GPUs itself: leave out --jobs and --devices")
+    threads = None if num_jobs == 1 else max(1, num_cpus() // (num_jobs * num_procs))
+    if not num_gpus or (num_jobs == 1 and not devices):
+        return (Slot(None, threads),) * num_jobs
+    names = devices or tuple(map(str, range(num_gpus)))
+    return tuple(Slot(names[job % len(names)], threads) for job in range(num_jobs))
+
+
+def num_cpus() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def find_gpus() -> tuple[str, ...]:

@@ -63,6 +63,12 @@ class WorkspaceInUseError(SearchError):
     exit_code = 5
 
 
+class StudyError(SearchError):
+    """The study in this folder is another one, or cannot be used."""
+
+    exit_code = 6
+
+
 class EngineFailedError(SearchError):
     """A run of the engine ended with an error; the exit code is the engine's where it is one of ours."""
 

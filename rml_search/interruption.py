@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,8 +62,12 @@ def _is_unwinding() -> bool:
 def uninterrupted() -> Iterator[None]:
     """A block that a signal does not break off: it is raised at the end of the block.
 
-    For steps that belong together, and for starting what must be stopped again.
+    For steps that belong together, and for starting what must be stopped again. In a thread other than the main one
+    there is nothing to do: signals never interrupt it.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     depth = _state.depth
     _state.depth = depth + 1
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from rml_search.hyperparameters import Hyperparameters
-from rml_search.results import TrialResult
+from rml_search.results import TrialRecord, TrialResult
 from rmldnn_contract.training_log import EpochRecord
 
 
@@ -18,5 +18,8 @@ class SearchObserver(Protocol):
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
         """An epoch of trial ``number`` has been evaluated."""
 
-    def trial_finished(self, result: TrialResult, best: TrialResult | None) -> None:
+    def trial_finished(self, result: TrialResult, best: TrialRecord | None) -> None:
         """A trial has ended; ``best`` is the best one so far, this one included."""
+
+    def note(self, text: str) -> None:
+        """Something a person should know."""

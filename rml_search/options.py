@@ -75,6 +75,52 @@ class RuntimeName(str, Enum):
     LOCAL = "local"
 
 
+class SamplerName(str, Enum):
+    """What ``--sampler`` takes: Optuna's samplers for a mixed search space."""
+
+    TPE = "tpe"
+    RANDOM = "random"
+    GRID = "grid"  #: five learning rates in equal ratios
+    QMC = "qmc"
+
+
+class PrunerName(str, Enum):
+    """What ``--pruner`` takes: Optuna's pruners."""
+
+    NONE = "none"
+    MEDIAN = "median"
+    HALVING = "halving"
+    HYPERBAND = "hyperband"
+    PERCENTILE = "percentile"
+    PATIENT = "patient"
+
+
+@dataclass(frozen=True)
+class StudyChoice:
+    """How a study draws and judges its trials, and where it begins.
+
+    Attributes:
+        is_fresh: earlier results move aside, even if this search could go on from them.
+        warm_start: the database of another study to learn from.
+        enqueued: hyperparameters to try first, each a JSON object.
+    """
+
+    sampler: SamplerName = SamplerName.TPE
+    pruner: PrunerName = PrunerName.NONE
+    is_fresh: bool = False
+    allows_duplicates: bool = False
+    warm_start: Path | None = None
+    enqueued: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobChoice:
+    """How many trials run at a time, and on which GPUs (as nvidia-smi numbers them; empty: all)."""
+
+    num_jobs: int = 1
+    devices: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class RuntimeChoice:
     """What the person said of runtimes; images are None where they named none."""
@@ -135,6 +181,11 @@ def parse_names(option: str, kind: str, text: str, known: Sequence[str]) -> tupl
     if not names:
         raise OptionError(f"{option} needs at least one {kind}: {', '.join(known)}")
     return tuple(names)
+
+
+def split_list(text: str | None) -> tuple[str, ...]:
+    """The items of a comma-separated list; empty where there is none."""
+    return tuple(item.strip() for item in (text or "").split(",") if item.strip())
 
 
 def check_transfer_learning_file(path: Path) -> None:

@@ -98,6 +98,11 @@ class Workspace:
         return self.best_model / "best_model_file.pt"
 
     @property
+    def best_digest(self) -> Path:
+        """The SHA-256 of the checkpoint, in the form that ``sha256sum --check`` reads."""
+        return self.best_model / "best_model_file.pt.sha256"
+
+    @property
     def best_config(self) -> Path:
         """A configuration that runs the best model on the test images."""
         return self.best_model / "config_test.json"

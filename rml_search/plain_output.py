@@ -10,14 +10,17 @@ from rml_search.dataset import DataSetSummary
 from rml_search.doctor import Finding
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.inference import InferenceResult
-from rml_search.options import SearchOptions
+from rml_search.options import SearchOptions, StudyChoice
 from rml_search.paths import shown
 from rml_search.prepare import PrepareSummary
 from rml_search.results import TrialRecord, TrialResult, TrialState, best_epoch, best_record
+from rml_search.runtime.choice import ReadyRuntime
 from rmldnn_contract.training_log import EpochRecord
 
 #: Both columns of a table together stay below 80 characters.
 _COLUMN_WIDTHS = (24, 46)
+
+_COMPLETE = TrialState.COMPLETE
 
 Rows = Sequence[tuple[str, str]]
 
@@ -27,7 +30,9 @@ def grid(rows: Rows, headers: tuple[str, str]) -> str:
     return tabulate(rows, headers=headers, tablefmt="grid", maxcolwidths=list(_COLUMN_WIDTHS), disable_numparse=True)
 
 
-def settings_table(options: SearchOptions, data: DataSetSummary, runtime: str, reason: str, device: str) -> str:
+def settings_table(
+    options: SearchOptions, study: StudyChoice, data: DataSetSummary, ready: ReadyRuntime, num_jobs: int
+) -> str:
     """What a search is about to do."""
     scheduler = "none" if options.lr_scheduler_gamma is None else f"Exponential, gamma {options.lr_scheduler_gamma:g}"
     low, high = options.lr_range
@@ -46,17 +51,21 @@ def settings_table(options: SearchOptions, data: DataSetSummary, runtime: str, r
         ("Image size", "{} x {}".format(*options.image_size)),
         ("Batch size", f"{options.batch_size} (test {options.test_batch_size})"),
         ("Seed", "none" if options.seed is None else str(options.seed)),
-        ("Runtime", f"{runtime}, because {reason}"),
-        ("Device", device),
-        ("Processes", str(options.num_procs)),
+        ("Sampler, pruner", f"{study.sampler.value}, {study.pruner.value}"),
+        ("Runtime", f"{ready.runtime.describe()}, because {ready.reason}"),
+        ("Device", ready.device),
+        ("Processes of a trial", str(options.num_procs)),
+        ("Trials at a time", str(num_jobs)),
     ]
     return grid(rows, ("Setting", "Value"))
 
 
 def best_table(records: Sequence[TrialRecord]) -> str:
     """The number of finished trials, and the best one's hyperparameters."""
-    num_failed = sum(record.state is TrialState.FAILED for record in records)
-    head = f"Number of finished trials: {len(records)}" + (f" ({num_failed} failed)" if num_failed else "")
+    counted = [record for record in records if not record.tried_again]
+    numbers = {state: sum(record.state is state for record in counted) for state in TrialState}
+    told = [f"{number} {state.value}" for state, number in numbers.items() if number and state is not _COMPLETE]
+    head = f"Number of finished trials: {len(counted)}" + (f" ({', '.join(told)})" if told else "")
     best = best_record(records)
     if best is None:
         return f"{head}\nNo trial has reached an accuracy."
@@ -108,17 +117,17 @@ class PlainObserver:
     def __init__(self, options: SearchOptions, show: Callable[[str], None]) -> None:
         self._num_trials = options.num_trials
         self._show = show
-        self._epochs: list[EpochRecord] = []
+        self._epochs: dict[int, list[EpochRecord]] = {}
 
     def trial_started(self, number: int, hyperparameters: Hyperparameters) -> None:
         """``Trial 3 (4 of 50): adam, bce, learning rate 0.00143``."""
-        self._epochs = []
+        self._epochs[number] = []
         self._show(f"Trial {number} ({number + 1} of {self._num_trials}): {hyperparameters}")
 
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
         """``  epoch  7/50: accuracy 0.842, loss 0.1234 (best 0.851 in epoch 5)``."""
-        self._epochs.append(epoch)
-        best = best_epoch(self._epochs)
+        self._epochs[number].append(epoch)
+        best = best_epoch(self._epochs[number])
         width = len(str(epoch.num_epochs))
         loss = "" if epoch.test_loss is None else f", loss {epoch.test_loss:.4f}"
         so_far = "" if best is None or best.accuracy is None else f" (best {best.accuracy:.3f} in epoch {best.epoch})"
@@ -127,14 +136,20 @@ class PlainObserver:
             f"accuracy {epoch.accuracy:.3f}{loss}{so_far}"
         )
 
-    def trial_finished(self, result: TrialResult, best: TrialResult | None) -> None:
-        """``Trial 3 complete in 12 s: accuracy 0.851 in epoch 5 (best 0.904, trial 1)``."""
+    def trial_finished(self, result: TrialResult, best: TrialRecord | None) -> None:
+        """``Trial 3 complete after 12 s: accuracy 0.851 in epoch 5 (best 0.904, trial 1)``."""
+        self._epochs.pop(result.number, None)
         head = f"Trial {result.number} {result.state.value} after {result.seconds:.0f} s: "
         if result.state is TrialState.FAILED:
             self._show(head + (result.reason or "for no known reason"))
             return
         epoch = result.best_epoch
         text = "" if epoch is None else f"accuracy {epoch.accuracy:.3f} in epoch {epoch.epoch}"
-        if best is not None and best.max_accuracy is not None:
-            text += ", the best so far" if best is result else f" (best {best.max_accuracy:.3f}, trial {best.number})"
-        self._show(head + text)
+        if best is not None and best.max_acc is not None:
+            is_best = best.number == result.number
+            text += ", the best so far" if is_best else f" (best {best.max_acc:.3f}, trial {best.number})"
+        self._show(head + text + (f"; {result.reason}" if result.reason else ""))
+
+    def note(self, text: str) -> None:
+        """The text, as it is."""
+        self._show(text)

@@ -18,7 +18,6 @@ from rml_search.errors import NoResultsError, WriteError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.interruption import uninterrupted
 from rml_search.paths import TrialPaths, Workspace, shown, write_atomically
-from rmldnn_contract.config import Configuration
 from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_contract.training_log import EpochRecord
 
@@ -27,12 +26,21 @@ class TrialState(str, Enum):
     """How a trial has ended."""
 
     COMPLETE = "complete"
+    PRUNED = "pruned"  #: stopped early, with the accuracy that it had by then
     FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A finished trial. ``reason`` says why it failed; ``exit_status`` is the engine's, where it is ours."""
+    """A finished trial.
+
+    Attributes:
+        reason: why it failed, or was stopped early.
+        exit_status: the engine's, where it is one of ours.
+        is_machines_fault: whether the same hyperparameters may well work at another time: memory that others took,
+            a container that was killed, an engine that hung.
+        is_broken_off: whether the search ended it for a reason that has nothing to do with the trial.
+    """
 
     number: int
     hyperparameters: Hyperparameters
@@ -41,6 +49,8 @@ class TrialResult:
     seconds: float
     reason: str | None = None
     exit_status: ExitStatus | None = None
+    is_machines_fault: bool = False
+    is_broken_off: bool = False
 
     @property
     def best_epoch(self) -> EpochRecord | None:
@@ -50,7 +60,7 @@ class TrialResult:
     @property
     def max_accuracy(self) -> float | None:
         """The trial's value: the accuracy of its best epoch; None for a failed trial."""
-        best = self.best_epoch if self.state is TrialState.COMPLETE else None
+        best = None if self.state is TrialState.FAILED else self.best_epoch
         return None if best is None else best.accuracy
 
     @property
@@ -58,9 +68,9 @@ class TrialResult:
         """Whether the failure has nothing to do with this trial's hyperparameters."""
         return self.exit_status is not None and not self.exit_status.depends_on_hyperparameters
 
-    def to_record(self) -> TrialRecord:
+    def to_record(self, *, checkpoint_sha256: str | None = None, tried_again: bool = False) -> TrialRecord:
         """What stands of the trial in ``list_acc.json``."""
-        best = self.best_epoch if self.state is TrialState.COMPLETE else None
+        best = None if self.state is TrialState.FAILED else self.best_epoch
         return TrialRecord(
             max_acc=self.max_accuracy,
             optimizer=self.hyperparameters.optimizer,
@@ -71,6 +81,8 @@ class TrialResult:
             state=self.state,
             seconds=round(self.seconds, 3),
             reason=self.reason,
+            checkpoint_sha256=checkpoint_sha256,
+            tried_again=tried_again,
         )
 
 
@@ -79,7 +91,9 @@ class TrialRecord:
     """One object of ``list_acc.json``; its first five names are those of the tutorial.
 
     ``max_acc`` is the accuracy (0 to 1) of the best epoch ``epoch_max_acc`` (from 1); both are None for a
-    trial that failed, and ``reason`` says why.
+    trial that failed, and ``reason`` says why. ``checkpoint_sha256`` is that of the best epoch's checkpoint, where the
+    trial was the best one when it ended. A trial that was broken off and whose hyperparameters got another trial is
+    ``tried_again``: it does not count.
     """
 
     max_acc: Annotated[float, Field(ge=0, le=1)] | None
@@ -91,18 +105,14 @@ class TrialRecord:
     state: TrialState
     seconds: float
     reason: str | None
+    checkpoint_sha256: str | None = None
+    tried_again: bool = False
 
 
 def best_epoch(epochs: Iterable[EpochRecord]) -> EpochRecord | None:
     """The first of the epochs with the highest accuracy."""
     measured = [epoch for epoch in epochs if epoch.accuracy is not None and math.isfinite(epoch.accuracy)]
     return max(measured, key=lambda epoch: (epoch.accuracy or 0.0, -epoch.epoch), default=None)
-
-
-def best_trial(results: Iterable[TrialResult]) -> TrialResult | None:
-    """The first of the trials with the highest value; None where every trial has failed."""
-    complete = [result for result in results if result.max_accuracy is not None]
-    return max(complete, key=lambda result: (result.max_accuracy or 0.0, -result.number), default=None)
 
 
 def best_record(records: Iterable[TrialRecord]) -> TrialRecord | None:
@@ -151,18 +161,6 @@ def drop_checkpoints(trial: TrialPaths, *, keep: Iterable[int]) -> None:
     for epoch, path in list(trial.saved_checkpoints()):
         if epoch not in kept:
             path.unlink(missing_ok=True)
-
-
-def keep_best_model(workspace: Workspace, checkpoint: Path, layers: Path, configuration: Configuration) -> None:
-    """Makes ``checkpoint`` the best model: moved, with its network and a configuration beside it.
-
-    Each file is replaced by one rename, the checkpoint last. A kill in between leaves the older checkpoint beside
-    the newer network and configuration, which in one search differ in the name of the loss at the most.
-    """
-    workspace.best_model.mkdir(exist_ok=True)
-    write_atomically(workspace.best_layers, layers.read_text(encoding="utf-8"))
-    write_atomically(workspace.best_config, configuration.to_json())
-    checkpoint.replace(workspace.best_checkpoint)
 
 
 @contextmanager

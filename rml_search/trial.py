@@ -6,15 +6,17 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rml_search.hyperparameters import Hyperparameters
+from rml_search.devices import Slot
 from rml_search.mounts import Mount, for_container
 from rml_search.options import SearchOptions
 from rml_search.paths import TrialPaths, Workspace, write_atomically
 from rml_search.results import TrialResult, TrialState, best_epoch, drop_checkpoints
 from rml_search.runtime.base import EngineExit, EngineRun, Runtime
+from rml_search.study import Suggestion
 from rml_search.trial_config import training_configuration
+from rml_search.trial_control import TrialControl, Verdict
 from rmldnn_contract.training_log import (
     EpochReader,
     EpochRecord,
@@ -32,45 +34,49 @@ EpochCallback = Callable[[EpochRecord], None]
 
 @dataclass(frozen=True)
 class TrialRunner:
-    """Runs the trials of one search, one after another."""
+    """Runs the trials of one search; several threads may, each its own trial."""
 
     options: SearchOptions
     workspace: Workspace
     runtime: Runtime
 
-    def run(self, number: int, hyperparameters: Hyperparameters, on_epoch: EpochCallback) -> TrialResult:
+    def run(
+        self,
+        suggestion: Suggestion,
+        on_epoch: EpochCallback,
+        control: TrialControl | None = None,
+        slot: Slot | None = None,
+    ) -> TrialResult:
         """Trains with these hyperparameters; a failure of the engine is a result, not an exception.
+
+        Args:
+            on_epoch: called in this thread.
+            control: by which other threads may end the trial.
+            slot: the device and the threads that the trial gets; None: all there are.
 
         Raises:
             SearchError: the runtime can start nothing, for this trial or any other.
         """
-        started = time.monotonic()
-        paths = self.workspace.trial(number)
-        run = self._prepare(number, hyperparameters, paths)
+        control = control or TrialControl()
+        paths = self.workspace.trial(suggestion.number)
+        run = self._prepare(suggestion, paths, slot or Slot())
         watch = _LogWatch(paths, on_epoch)
         with paths.log.open("w", encoding="utf-8", buffering=1) as log, self.runtime.start(run) as engine:
+            control.attach(engine)
             for line in engine.lines():
+                control.note_sign_of_life()
                 log.write(line + "\n")
                 watch.read(line)
                 if watch.fault is not None:
-                    engine.stop()
+                    control.end(Verdict(TrialState.FAILED, watch.fault))
                     break
             watch.finish()
             ended = engine.wait()
-        reason = watch.fault or _why_it_failed(ended, watch, paths)
-        return TrialResult(
-            number=number,
-            hyperparameters=hyperparameters,
-            state=TrialState.COMPLETE if reason is None else TrialState.FAILED,
-            epochs=tuple(watch.epochs),
-            seconds=time.monotonic() - started,
-            reason=reason,
-            exit_status=None if reason is None or watch.fault else ended.status,
-        )
+        return _judge(suggestion, control, watch, ended, paths)
 
-    def _prepare(self, number: int, hyperparameters: Hyperparameters, paths: TrialPaths) -> EngineRun:
+    def _prepare(self, suggestion: Suggestion, paths: TrialPaths, slot: Slot) -> EngineRun:
         paths.checkpoints.mkdir(parents=True, exist_ok=True)
-        configuration = training_configuration(self.options, hyperparameters, paths, self.workspace)
+        configuration = training_configuration(self.options, suggestion.hyperparameters, paths, self.workspace)
         mounts: tuple[Mount, ...] = ()
         if self.runtime.in_container:
             configuration, mounts = for_container(configuration, self.workspace)
@@ -80,8 +86,44 @@ class TrialRunner:
             num_procs=self.options.num_procs,
             seed=self.options.seed,
             mounts=mounts,
-            labels={"serves": "search", "trial": str(number)},
+            labels={"serves": "search", "trial": str(suggestion.number)},
+            device=slot.device,
+            num_threads=slot.num_threads,
         )
+
+
+def _judge(
+    suggestion: Suggestion, control: TrialControl, watch: _LogWatch, ended: EngineExit, paths: TrialPaths
+) -> TrialResult:
+    verdict = control.verdict
+    if verdict is None:
+        reason = watch.fault or _why_it_failed(ended, watch, paths)
+        state = TrialState.COMPLETE if reason is None else TrialState.FAILED
+        verdict = Verdict(state, reason or "", is_machines_fault=ended.is_machines_fault)
+        status = ended.status if reason is not None and watch.fault is None else None
+    else:
+        status = None
+    if verdict.state is TrialState.PRUNED:
+        verdict = _with_checkpoint(verdict, watch, paths)
+    return TrialResult(
+        number=suggestion.number,
+        hyperparameters=suggestion.hyperparameters,
+        state=verdict.state,
+        epochs=tuple(watch.epochs),
+        seconds=time.monotonic() - control.started,
+        reason=verdict.reason or None,
+        exit_status=status,
+        is_machines_fault=verdict.is_machines_fault,
+        is_broken_off=verdict.is_broken_off,
+    )
+
+
+def _with_checkpoint(verdict: Verdict, watch: _LogWatch, paths: TrialPaths) -> Verdict:
+    """The verdict on a trial that was stopped early: without a checkpoint it has nothing to show."""
+    best = best_epoch(watch.epochs)
+    if best is not None and paths.checkpoint(best.epoch).is_file():
+        return verdict
+    return replace(verdict, state=TrialState.FAILED, reason=f"{verdict.reason}, before its first checkpoint")
 
 
 class _LogWatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ STOP_SECONDS = 5
 class EngineRun:
     """One start of the engine.
 
-    ``config`` is relative to the working directory; ``labels`` tell which search and trial it serves.
+    ``config`` is relative to the working directory; ``labels`` tell which search and trial it serves. ``device`` is the
+    one GPU that it shall see, as nvidia-smi numbers them (None: all), ``num_threads`` its share of the cores.
     """
 
     config: Path
@@ -34,27 +36,49 @@ class EngineRun:
     seed: int | None = None
     mounts: tuple[Mount, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    device: str | None = None
+    num_threads: int | None = None
 
     def environment(self) -> dict[str, str]:
         """What our engine reads from its environment; RocketML's has no keys for it and ignores it.
 
         A precision that stands in the driver's own environment holds in containers too.
         """
-        given = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        return given if self.seed is None else {**given, "RMLDNN_SEED": str(self.seed)}
+        variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        if self.seed is not None:
+            variables["RMLDNN_SEED"] = str(self.seed)
+        if self.num_threads is not None:
+            variables["OMP_NUM_THREADS"] = str(self.num_threads)
+        return variables
+
+    def process_environment(self, *, gpu: bool) -> dict[str, str]:
+        """The same for an engine that sees this machine's devices unless it is told not to."""
+        visible = {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
+        if gpu and self.device is not None:
+            visible["CUDA_VISIBLE_DEVICES"] = self.device
+        return {**self.environment(), **mpi_environment(self.num_procs), **visible}
 
 
 @dataclass(frozen=True)
 class EngineExit:
-    """How a run ended: its exit code (negative: the signal that killed it), and what the runtime knows beyond it."""
+    """How a run ended: its exit code (negative: the signal that killed it), and what the runtime knows beyond it.
+
+    ``is_machines_fault``: something killed it that has nothing to do with what it computed.
+    """
 
     code: int
     note: str | None = None
+    is_machines_fault: bool = False
 
     @property
     def status(self) -> ExitStatus | None:
         """The exit code as one of our engine's, if it is one."""
         return ExitStatus(self.code) if self.code in ExitStatus.__members__.values() else None
+
+
+def was_killed(code: int) -> bool:
+    """Whether the exit code is that of SIGKILL, which nobody sends but the system, short of memory, or a person."""
+    return code in {-signal.SIGKILL, 128 + signal.SIGKILL}
 
 
 class RunningEngine(Protocol):

@@ -21,9 +21,13 @@ class ChosenRuntime:
 
 @dataclass(frozen=True)
 class ReadyRuntime(ChosenRuntime):
-    """A runtime that can start an engine; ``device`` says what that computes on, and why."""
+    """A runtime that can start an engine; ``device`` says what that computes on, and why.
+
+    ``num_gpus`` is how many GPUs it may use, 0 on the CPU.
+    """
 
     device: str
+    num_gpus: int = 0
 
 
 def prepare_runtime(
@@ -39,7 +43,9 @@ def prepare_runtime(
     chosen = choose_runtime(choice, workspace, gpu=use_gpu, num_procs=num_procs)
     chosen.runtime.prepare(show)
     on_cpu = "CPU (--no-gpu)" if gpu is False else "CPU, because nvidia-smi finds no GPU here"
-    return ReadyRuntime(chosen.runtime, chosen.reason, ", ".join(gpus) if use_gpu else on_cpu)
+    return ReadyRuntime(
+        chosen.runtime, chosen.reason, ", ".join(gpus) if use_gpu else on_cpu, len(gpus) if use_gpu else 0
+    )
 
 
 def choose_runtime(choice: RuntimeChoice, workspace: Workspace, *, gpu: bool, num_procs: int) -> ChosenRuntime:

@@ -31,6 +31,7 @@ from rml_search.runtime.base import (
     engine_command,
     mpi_environment,
     split_lines,
+    was_killed,
 )
 
 #: Every container of ours carries this label, so that what a killed driver left behind can be told apart.
@@ -109,7 +110,7 @@ class DockerRuntime:
                 LABEL: str(self._workspace.root),
                 **{f"{LABEL}.{key}": text for key, text in run.labels.items()},
             },
-            "device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])] if self._gpu else [],
+            "device_requests": [_gpus(run.device)] if self._gpu else [],
             "cap_add": ["SYS_PTRACE"] if run.num_procs > 1 else [],
             # A first process that passes signals on: rmldnn itself may not be made to be process 1.
             "init": True,
@@ -163,15 +164,21 @@ class ContainerEngine:
             code = int(self._container.wait()["StatusCode"])
             self._container.reload()
         except _SDK_ERRORS as error:
-            return EngineExit(-1, f"the container is gone: {_reason(error)}")
+            return EngineExit(-1, f"the container is gone: {_reason(error)}", is_machines_fault=True)
         if code == _NOT_FOUND:
             raise _no_command(self._image, self._program)
         state = self._container.attrs["State"]
         if state.get("OOMKilled"):
-            return EngineExit(code, "the container was killed: it ran out of memory")
+            return EngineExit(code, "the container was killed: it ran out of memory", is_machines_fault=True)
         if code - 128 in set(signal.Signals):
-            return EngineExit(code, f"the engine was ended by {signal.Signals(code - 128).name}")
+            return EngineExit(code, f"the engine was ended by {signal.Signals(code - 128).name}", was_killed(code))
         return EngineExit(code, state.get("Error") or None)
+
+
+def _gpus(device: str | None) -> DeviceRequest:
+    """All GPUs of the machine, or the one that a container shall see."""
+    which = {"count": -1} if device is None else {"device_ids": [device]}
+    return DeviceRequest(capabilities=[["gpu"]], **which)
 
 
 def connect() -> DockerClient:

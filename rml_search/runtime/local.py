@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rml_search.errors import RuntimeUnavailableError
 from rml_search.paths import Workspace
-from rml_search.runtime.base import EngineRun, RunningEngine, engine_command, mpi_environment
+from rml_search.runtime.base import EngineRun, RunningEngine, engine_command
 from rml_search.runtime.process import start_process
 
 # A person's folder may hold a random.py or json.py, which "python -m" would import in the place of Python's own.
@@ -64,10 +64,7 @@ class LocalRuntime:
     def start(self, run: EngineRun) -> AbstractContextManager[RunningEngine]:
         """Starts the engine in the working directory."""
         command = engine_command(run, gpu=self._gpu, program=engine_module("rmldnn_torch"))
-        environment = {**run.environment(), **mpi_environment(run.num_procs)}
-        if not self._gpu:
-            environment["CUDA_VISIBLE_DEVICES"] = ""
-        return start_process(command, self._workspace.root, environment)
+        return start_process(command, self._workspace.root, run.process_environment(gpu=self._gpu))
 
 
 def engine_module(module: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rml_search.errors import RuntimeUnavailableError
 from rml_search.interruption import uninterrupted
-from rml_search.runtime.base import STOP_SECONDS, EngineExit, split_lines
+from rml_search.runtime.base import STOP_SECONDS, EngineExit, split_lines, was_killed
 
 
 class ProcessEngine:
@@ -40,7 +40,8 @@ class ProcessEngine:
     def wait(self) -> EngineExit:
         """Waits for the process to end."""
         code = self._process.wait()
-        return EngineExit(code, None if code >= 0 else f"the engine was ended by {signal.Signals(-code).name}")
+        note = None if code >= 0 else f"the engine was ended by {signal.Signals(-code).name}"
+        return EngineExit(code, note, is_machines_fault=was_killed(code))
 
     def kill_group(self) -> None:
         """Kills what is left of the group, such as ranks that outlive mpirun."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rml_search.errors import OptionError, RuntimeUnavailableError
 from rml_search.paths import Workspace
-from rml_search.runtime.base import CONTAINER_DIRECTORY, EngineRun, RunningEngine, engine_command, mpi_environment
+from rml_search.runtime.base import CONTAINER_DIRECTORY, EngineRun, RunningEngine, engine_command
 from rml_search.runtime.process import start_process
 
 _PROGRAMS = ("apptainer", "singularity")
@@ -50,10 +50,7 @@ class SingularityRuntime:
         """Starts the engine with the working directory at /home/ubuntu."""
         command = singularity_command(find_program() or _PROGRAMS[0], self._image, self._workspace, run, gpu=self._gpu)
         # The image inherits the environment of the person, so our settings reach it as they are.
-        environment = {**run.environment(), **mpi_environment(run.num_procs)}
-        if not self._gpu:
-            environment["CUDA_VISIBLE_DEVICES"] = ""
-        return start_process(command, self._workspace.root, environment)
+        return start_process(command, self._workspace.root, run.process_environment(gpu=self._gpu))
 
 
 def singularity_command(program: str, image: str, workspace: Workspace, run: EngineRun, *, gpu: bool) -> list[str]:

@@ -6,7 +6,9 @@ It cannot be had on a test machine. The built-in engine and its image are tested
 from __future__ import annotations
 
 import json
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +18,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from rml_search.interruption import Interrupted
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace
 from rml_search.runtime.base import EngineExit, EngineRun
@@ -36,7 +37,13 @@ class Script:
     code: int = 0
     note: str | None = None
     num_checkpoints: int | None = None
-    interrupts: bool = False
+    is_machines_fault: bool = False
+    seconds: float = 0.0  #: of each epoch
+    hangs: bool = False  #: it goes on until it is stopped
+    interrupts: bool = False  #: a person presses Ctrl-C, and it goes on until it is stopped
+
+    def __post_init__(self) -> None:
+        self.hangs = self.hangs or self.interrupts
 
 
 @dataclass
@@ -46,6 +53,7 @@ class ScriptedEngine:
     seen_checkpoints: list[list[int]] = field(default_factory=list)
     stopped: bool = False
     closed: bool = False
+    ended: threading.Event = field(default_factory=threading.Event)
 
     def lines(self) -> Iterator[str]:
         yield (
@@ -56,20 +64,25 @@ class ScriptedEngine:
         if self.script.num_checkpoints is not None:
             num_checkpoints = self.script.num_checkpoints
         for epoch, accuracy in enumerate(self.script.accuracies, start=1):
+            if self.ended.wait(self.script.seconds):
+                return
             if epoch <= num_checkpoints:
                 (self.checkpoints / f"model_checkpoint_{epoch}.pt").write_text(f"{self.checkpoints}: epoch {epoch}")
             text = accuracy if isinstance(accuracy, str) else f"{accuracy:.3f}"
             yield f"{STAMP}Eval  Epoch [{epoch:3}/  9] : Batch [    1/    1] (Loss: 0.6603) | Accuracy: {text}"
             self.seen_checkpoints.append(sorted(int(p.stem[17:]) for p in self.checkpoints.glob("model_checkpoint_*")))
         if self.script.interrupts:
-            raise Interrupted(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        if self.script.hangs:
+            assert self.ended.wait(timeout=30), "nobody has stopped the engine"
         yield from self.script.words
 
     def stop(self) -> None:
         self.stopped = True
+        self.ended.set()
 
     def wait(self) -> EngineExit:
-        return EngineExit(self.script.code, self.script.note)
+        return EngineExit(self.script.code, self.script.note, self.script.is_machines_fault)
 
 
 @dataclass

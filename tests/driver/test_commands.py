@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rml_optimization import run_search
+from rml_optimization import SearchPlan, run_search
 from rml_search.errors import DataSetError, OptionError, WriteError
 from rml_search.infer_command import InferOptions, infer_and_show
 from rml_search.options import RuntimeChoice
@@ -50,7 +50,7 @@ def inference(workspace):
 
 
 def search(workspace, options):
-    run_search(options, workspace, RuntimeChoice(), gpu=False)
+    run_search(options, SearchPlan(), workspace, RuntimeChoice(), gpu=False)
 
 
 def infer(workspace, told, **options):

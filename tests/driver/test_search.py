@@ -10,12 +10,14 @@ from datetime import datetime
 import optuna
 import pytest
 
-from rml_optuna import STUDY_NAME, Search, storage_url
+from rml_optuna import STUDY_NAME, open_study, storage_url
 from rml_search.errors import AllTrialsFailedError, EngineFailedError, NoResultsError, WorkspaceInUseError, WriteError
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.lock import only_search_in
+from rml_search.options import StudyChoice
 from rml_search.paths import Workspace
-from rml_search.results import earlier_results_aside, move_aside, move_back, read_list_acc
+from rml_search.results import best_record, earlier_results_aside, move_aside, move_back, read_list_acc
+from rml_search.search import Search
 
 
 class Recorder:
@@ -33,16 +35,29 @@ class Recorder:
     def trial_finished(self, result, best):
         self.events.append(("end", result.number, result.state.value, None if best is None else best.number))
 
+    def note(self, text):
+        self.events.append(("note", text))
 
-def search(workspace, options, runtime):
-    return Search(options, workspace, runtime, Recorder())
+
+def search(workspace, options, runtime, *, study=None, **settings):
+    told = []
+    opened = open_study(workspace, options, study or StudyChoice(), told.append)
+    running = Search(options, workspace, runtime, opened, Recorder(), **settings)
+    running.observer.events += [("note", text) for text in told]
+    return running
+
+
+def finished_search(workspace, options, runtime):
+    running = search(workspace, options, runtime)
+    running.run()
+    running.study.close()
 
 
 def test_best_epoch_of_the_best_trial_is_kept(workspace, make_options, scripted, script):
     runtime = scripted(script([0.5, 0.8]), script([0.6, 0.9, 0.7]), script([0.85]))
     running = search(workspace, make_options(num_trials=3), runtime)
     running.run()
-    assert running.best.number == 1
+    assert best_record(running.records).number == 1
     assert workspace.best_checkpoint.read_text().endswith("0001/checkpoints: epoch 2")
     config = json.loads(workspace.best_config.read_text())["neural_network"]
     assert config["checkpoints"] == {"load": "./best_model/best_model_file.pt"}
@@ -59,6 +74,7 @@ def test_list_acc_has_the_tutorials_keys_first(workspace, make_options, scripted
     entries = json.loads(workspace.list_acc.read_text())
     assert list(entries[0]) == [
         "max_acc", "optimizer", "lr", "loss", "epoch_max_acc", "number", "state", "seconds", "reason",
+        "checkpoint_sha256", "tried_again",
     ]  # fmt: skip
     assert (entries[0]["max_acc"], entries[0]["epoch_max_acc"], entries[0]["state"]) == (0.8, 2, "complete")
     assert (entries[1]["max_acc"], entries[1]["state"]) == (None, "failed")
@@ -74,7 +90,7 @@ def test_study_can_be_opened_with_optuna(workspace, make_options, scripted, scri
     assert complete.value == 0.8
     assert complete.intermediate_values == {1: 0.5, 2: 0.8}
     assert failed.state is optuna.trial.TrialState.FAIL
-    assert failed.user_attrs["reason"]
+    assert failed.user_attrs["record"]["reason"]
     distribution = complete.distributions["learning_rate"]
     assert (distribution.low, distribution.high, distribution.log) == (0.001, 0.01, True)
     assert complete.distributions["optimizer"].choices == ("adam", "sgd")
@@ -92,20 +108,21 @@ def test_same_seed_same_trials(workspace, make_options, scripted, script, tmp_pa
 
 
 def test_a_failure_in_between_does_not_end_the_search(workspace, make_options, scripted, script):
-    scripts = [script([0.5]), *[script(code=1)] * 4, script([0.6])]
-    running = search(workspace, make_options(num_trials=6), scripted(*scripts))
+    scripts = [script([0.5]), *[script(code=1)] * 2, script([0.4]), *[script(code=1)] * 2, script([0.6])]
+    running = search(workspace, make_options(num_trials=7), scripted(*scripts))
     running.run()
-    assert len(running.results) == 6
-    assert running.best.number == 5
+    assert len(running.records) == 7
+    assert best_record(running.records).number == 6
 
 
-def test_three_failures_at_the_start_end_the_search(workspace, make_options, scripted, script):
-    runtime = scripted(*[script(code=1, words=["no such command"])] * 5)
-    running = search(workspace, make_options(num_trials=5), runtime)
-    with pytest.raises(AllTrialsFailedError, match="no such command"):
+@pytest.mark.parametrize(("successes", "which"), [(0, "all 3"), (2, "the last 3")])
+def test_failures_in_a_row_end_the_search(workspace, make_options, scripted, script, successes, which):
+    runtime = scripted(*[script([0.5])] * successes, *[script(code=1, words=["no such command"])] * 5)
+    running = search(workspace, make_options(num_trials=7), runtime)
+    with pytest.raises(AllTrialsFailedError, match=f"{which} trials have failed.*no such command"):
         running.run()
-    assert len(runtime.runs) == 3
-    assert len(json.loads(workspace.list_acc.read_text())) == 3
+    assert len(runtime.runs) == successes + 3
+    assert len(json.loads(workspace.list_acc.read_text())) == successes + 3
 
 
 def test_a_search_without_any_success_ends_with_an_error(workspace, make_options, scripted, script):
@@ -124,7 +141,7 @@ def test_a_failure_that_every_trial_would_share_ends_the_search_at_once(workspac
 def test_an_interruption_keeps_what_had_finished_and_closes_the_engine(workspace, make_options, scripted, script):
     runtime = scripted(script([0.7]), script([0.9], interrupts=True))
     running = search(workspace, make_options(num_trials=5), runtime)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted), interruptible():
         running.run()
     assert runtime.engines[1].closed
     assert [(r.state.value, r.reason) for r in read_list_acc(workspace)] == [
@@ -146,13 +163,13 @@ def test_a_signal_while_the_study_is_at_work_leaves_no_trial_running(
         return answer
 
     monkeypatch.setattr(optuna.Study, method, interrupted)
-    running = search(workspace, make_options(num_trials=5), scripted(script([0.7])))
+    running = search(workspace, make_options(num_trials=5), scripted(script([0.7], hangs=method == "ask")))
     with pytest.raises(Interrupted), interruptible():
         running.run()
     study = optuna.load_study(study_name=STUDY_NAME, storage=storage_url(workspace))
     state, reason = {"ask": ("failed", "interrupted"), "tell": ("complete", None)}[method]
-    assert [trial.state.is_finished() for trial in study.trials] == [True]
-    assert study.trials[0].user_attrs["reason"] == reason
+    assert not [trial for trial in study.trials if trial.state is optuna.trial.TrialState.RUNNING]
+    assert study.trials[0].user_attrs["record"]["reason"] == reason
     assert [(record.state.value, record.reason) for record in read_list_acc(workspace)] == [(state, reason)]
 
 
@@ -166,14 +183,14 @@ def test_observer_is_told_in_order(workspace, make_options, scripted, script):
 
 
 def test_earlier_results_move_aside_whole(workspace, make_options, scripted, script):
-    search(workspace, make_options(), scripted(script([0.5]), script([0.4]))).run()
+    finished_search(workspace, make_options(), scripted(script([0.5]), script([0.4])))
     before = workspace.list_acc.read_text()
     when = datetime(2026, 11, 23, 8, 30)
     first = move_aside(workspace, when)
     assert move_aside(workspace, when) is None
     assert sorted(path.name for path in first.iterdir()) == ["best_model", "list_acc.json", "study.db", "trials"]
     assert (first / "list_acc.json").read_text() == before
-    search(workspace, make_options(), scripted(script([0.3]), script([0.2]))).run()
+    finished_search(workspace, make_options(), scripted(script([0.3]), script([0.2])))
     second = move_aside(workspace, when)
     assert first != second
     assert (first / "best_model" / "best_model_file.pt").exists()
@@ -213,13 +230,13 @@ def test_earlier_results_come_back_if_nothing_has_worked(workspace, make_options
 
 def test_earlier_results_stay_aside_once_there_are_better_ones(workspace, make_options, scripted, script):
     search(workspace, make_options(), scripted(script([0.5]), script([0.4]))).run()
-    with pytest.raises(Interrupted), earlier_results_aside(workspace, print):
+    with pytest.raises(Interrupted), interruptible(), earlier_results_aside(workspace, print):
         search(workspace, make_options(), scripted(script([0.7]), script(interrupts=True))).run()
     assert read_list_acc(workspace)[0].max_acc == 0.7
 
 
 def test_moving_aside_is_all_or_nothing(workspace, make_options, scripted, script, monkeypatch):
-    search(workspace, make_options(), scripted(script([0.5]), script([0.4]))).run()
+    finished_search(workspace, make_options(), scripted(script([0.5]), script([0.4])))
     rename = type(workspace.root).rename
 
     def refuse_database(path, target):

@@ -9,6 +9,7 @@ import pytest
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.mounts import for_container
 from rml_search.results import TrialState
+from rml_search.study import Suggestion
 from rml_search.trial import TrialRunner
 from rml_search.trial_config import inference_configuration
 from rmldnn_contract.config import Configuration
@@ -18,7 +19,7 @@ POINT = Hyperparameters("adam", "bce", 0.00143)
 
 
 def run(runtime, options, workspace, on_epoch=lambda epoch: None):
-    return TrialRunner(options, workspace, runtime).run(7, POINT, on_epoch)
+    return TrialRunner(options, workspace, runtime).run(Suggestion(7, POINT), on_epoch)
 
 
 def test_value_is_the_best_epochs_accuracy_and_the_first_of_equals_wins(workspace, make_options, scripted, script):

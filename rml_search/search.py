@@ -1,0 +1,307 @@
+"""The loop of a search: trials are started, watched, ended and remembered until there are enough."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from rml_search.best_model import drop_finished_checkpoints, file_digest, settle_best_model
+from rml_search.devices import Slot
+from rml_search.errors import AllTrialsFailedError, EngineFailedError, RuntimeUnavailableError
+from rml_search.interruption import interruptions_allowed, uninterrupted
+from rml_search.limits import Limits
+from rml_search.observer import SearchObserver
+from rml_search.options import SearchOptions
+from rml_search.paths import Workspace, shown, write_atomically
+from rml_search.results import TrialRecord, TrialResult, TrialState, best_epoch, best_record, write_list_acc
+from rml_search.runtime.base import Runtime
+from rml_search.study import Study, Suggestion
+from rml_search.trial import TrialRunner
+from rml_search.trial_config import inference_configuration
+from rml_search.trial_control import TrialControl, Verdict
+from rmldnn_contract.config import Configuration
+from rmldnn_contract.training_log import EpochRecord
+
+#: How often limits in time are looked at.
+_TICK_SECONDS = 0.25
+
+#: How long to wait before the engine is tried again that could not be started; each time that much longer.
+RETRY_SECONDS = 5.0
+
+
+@dataclass
+class _Running:
+    """A trial at work, in a thread of its own."""
+
+    suggestion: Suggestion
+    slot: Slot
+    control: TrialControl = field(default_factory=TrialControl)
+    epochs: list[EpochRecord] = field(default_factory=list)
+    thread: threading.Thread | None = None
+    outcome: TrialResult | BaseException | None = None
+
+    def failure(self, error: BaseException) -> TrialResult:
+        """The trial as one that an error has ended."""
+        reason = str(error) or type(error).__name__
+        seconds = time.monotonic() - self.control.started
+        number, hyperparameters = self.suggestion.number, self.suggestion.hyperparameters
+        return TrialResult(number, hyperparameters, TrialState.FAILED, tuple(self.epochs), seconds, reason)
+
+
+@dataclass(frozen=True)
+class _Event:
+    """An epoch of a trial has ended; without an epoch the trial has."""
+
+    number: int
+    epoch: EpochRecord | None = None
+
+
+@dataclass
+class Search:
+    """A search in a working directory; the study knows what an earlier part of it has brought.
+
+    Trials run in threads, and nothing but their engines: the study, the files of results and the observer are the
+    business of the thread that calls :meth:`run`. After every trial ``study``, ``list_acc.json`` and ``best_model/``
+    agree; where the process is killed in between, the next search makes them agree first.
+
+    Attributes:
+        slots: one for each trial that may run at a time.
+        ended_early: why the search has ended with fewer trials than were asked for; None if it has not.
+    """
+
+    options: SearchOptions
+    workspace: Workspace
+    runtime: Runtime
+    study: Study
+    observer: SearchObserver
+    limits: Limits = field(default_factory=Limits)
+    slots: Sequence[Slot] = (Slot(),)
+    ended_early: str | None = None
+    _events: queue.SimpleQueue[_Event] = field(default_factory=queue.SimpleQueue)
+    _running: dict[int, _Running] = field(default_factory=dict)
+    _failures_in_a_row: int = 0
+    _started: float = 0.0
+
+    @property
+    def records(self) -> Sequence[TrialRecord]:
+        """All trials that have ended, those of earlier parts included."""
+        return self.study.records()
+
+    def run(self) -> None:
+        """Runs trials until as many have ended as the options ask for, or a limit is reached.
+
+        Raises:
+            AllTrialsFailedError: nothing works, or has worked several times in a row.
+            EngineFailedError: a trial failed for a reason that every other one shares.
+            RuntimeUnavailableError: the engine cannot be started any more.
+            Interrupted: the person or the system wants the search to end; the same search goes on later.
+        """
+        self._started = time.monotonic()
+        # A copy of its own, since the person may change the file while the search runs.
+        self.workspace.trials.mkdir(exist_ok=True)
+        write_atomically(self.workspace.trial_layers, self.options.layers.read_text(encoding="utf-8-sig"))
+        options = replace(self.options, layers=self.workspace.trial_layers)
+        runner = TrialRunner(options, self.workspace, self.runtime)
+        with uninterrupted():
+            self._write_results()
+            try:
+                self._loop(runner)
+            except BaseException as error:
+                self._break_off("interrupted" if not isinstance(error, Exception) else str(error))
+                raise
+        if best_record(self.records) is None and self.ended_early is None:
+            raise self._all_failed()
+
+    def _loop(self, runner: TrialRunner) -> None:
+        while True:
+            with interruptions_allowed():
+                pass  # a signal that has come meanwhile is raised before another trial begins
+            self._start_trials(runner)
+            if not self._running:
+                return
+            with interruptions_allowed():
+                event = self._next_event()
+            if event is not None:
+                self._handle(event)
+            self._enforce_limits()
+
+    def _next_event(self) -> _Event | None:
+        try:
+            return self._events.get(timeout=_TICK_SECONDS)
+        except queue.Empty:
+            return None
+
+    # --- starting --------------------------------------------------------------------------------------
+
+    def _start_trials(self, runner: TrialRunner) -> None:
+        while self.ended_early is None and len(self._running) < len(self.slots):
+            num_begun = sum(not record.tried_again for record in self.records) + len(self._running)
+            if num_begun >= self.options.num_trials:
+                return
+            suggestion = self.study.ask()
+            if suggestion is None:
+                self.ended_early = "every point of the search space has been tried"
+                return
+            self._start(runner, suggestion)
+
+    def _start(self, runner: TrialRunner, suggestion: Suggestion) -> None:
+        taken = [running.slot for running in self._running.values()]
+        free = list(self.slots)
+        for slot in taken:
+            free.remove(slot)
+        running = _Running(suggestion, free[0])
+        self._running[suggestion.number] = running
+        self.observer.trial_started(suggestion.number, suggestion.hyperparameters)
+        running.thread = threading.Thread(target=self._work, args=(runner, running), name=f"trial {suggestion.number}")
+        running.thread.start()
+
+    def _work(self, runner: TrialRunner, running: _Running) -> None:
+        """What the thread of a trial does."""
+        number = running.suggestion.number
+
+        def on_epoch(epoch: EpochRecord) -> None:
+            self._events.put(_Event(number, epoch))
+
+        try:
+            running.outcome = runner.run(running.suggestion, on_epoch, running.control, running.slot)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread of the search
+            running.outcome = error
+        self._events.put(_Event(number))
+
+    # --- watching --------------------------------------------------------------------------------------
+
+    def _handle(self, event: _Event) -> None:
+        running = self._running.get(event.number)
+        if running is None:
+            return
+        if event.epoch is None:
+            self._end(running)
+            return
+        running.epochs.append(event.epoch)
+        is_hopeless = self.study.report(event.number, event.epoch)
+        self.observer.epoch_finished(event.number, event.epoch)
+        if is_hopeless and not self._may_still_win(running, event.epoch):
+            reason = f"pruned after epoch {event.epoch.epoch} of {event.epoch.num_epochs}"
+            running.control.end(Verdict(TrialState.PRUNED, reason))
+
+    def _may_still_win(self, running: _Running, epoch: EpochRecord) -> bool:
+        """Whether this epoch is the best of all trials, so that its checkpoint must be waited for."""
+        best = best_record(self.records)
+        is_best = best is None or (epoch.accuracy or 0.0) > (best.max_acc or 0.0)
+        return is_best and best_epoch(running.epochs) is epoch
+
+    def _enforce_limits(self) -> None:
+        now, limits = time.monotonic(), self.limits
+        if limits.search_seconds is not None and now - self._started > limits.search_seconds and not self.ended_early:
+            self.ended_early = f"{limits.search_seconds:g} s are over (--timeout)"
+            self._end_all(Verdict(TrialState.FAILED, "stopped at the end of --timeout", is_broken_off=True))
+        for running in self._running.values():
+            control = running.control
+            if limits.trial_seconds is not None and now - control.started > limits.trial_seconds:
+                reason = f"stopped after {limits.trial_seconds:g} s (--trial-timeout)"
+                control.end(Verdict(TrialState.PRUNED, reason))
+            if limits.stall_seconds is not None and now - control.last_sign > limits.stall_seconds:
+                reason = f"the engine printed nothing for {limits.stall_seconds:g} s (--stall-timeout)"
+                control.end(Verdict(TrialState.FAILED, reason, is_machines_fault=True))
+
+    # --- ending ----------------------------------------------------------------------------------------
+
+    def _end(self, running: _Running) -> None:
+        if running.thread is not None:
+            running.thread.join()
+        del self._running[running.suggestion.number]
+        outcome, attempt = running.outcome, running.suggestion.attempt
+        if isinstance(outcome, TrialResult):
+            self._remember(outcome, attempt)
+            self._stop_if_hopeless(outcome)
+            return
+        if outcome is None:
+            raise RuntimeError(f"the thread of trial {running.suggestion.number} has ended without a result")
+        has_worked = any(record.state is not TrialState.FAILED for record in self.records)
+        self._remember(replace(running.failure(outcome), is_broken_off=True), attempt + 1)
+        if not (isinstance(outcome, RuntimeUnavailableError) and has_worked and attempt < self.limits.retries):
+            raise outcome
+        with interruptions_allowed():
+            time.sleep(RETRY_SECONDS * (attempt + 1))
+
+    def _remember(self, result: TrialResult, attempt: int) -> None:
+        """Tells the study, and makes the files agree with it."""
+        fails_by_chance = result.state is TrialState.FAILED and result.is_machines_fault
+        if result.is_broken_off and result.state is TrialState.FAILED:
+            self.study.try_again(result, attempt)
+        elif fails_by_chance and attempt < self.limits.retries:
+            self.study.try_again(result, attempt + 1)
+        else:
+            self.study.finish(result, self._digest_if_best(result))
+            failed = result.state is TrialState.FAILED
+            self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
+        self._write_results()
+        self.observer.trial_finished(result, best_record(self.records))
+
+    def _digest_if_best(self, result: TrialResult) -> str | None:
+        best, epoch = best_record(self.records), result.best_epoch
+        if result.max_accuracy is None or epoch is None:
+            return None
+        if best is not None and best.max_acc is not None and result.max_accuracy <= best.max_acc:
+            return None
+        return file_digest(self.workspace.trial(result.number).checkpoint(epoch.epoch))
+
+    def _write_results(self) -> None:
+        records = self.records
+        there = settle_best_model(self.workspace, records, self._configuration)
+        drop_finished_checkpoints(self.workspace, self._running)
+        write_list_acc(self.workspace, records)
+        best = best_record(records)
+        if best is not None and not there:
+            self.observer.note(
+                f"The checkpoint of the best trial, {best.number}, is gone from {shown(self.workspace.best_model)}: "
+                "--fresh starts a new search"
+            )
+
+    def _configuration(self, loss: str) -> Configuration:
+        return inference_configuration(self.options, loss, self.workspace)
+
+    def _stop_if_hopeless(self, result: TrialResult) -> None:
+        if result.every_trial_would_fail and result.exit_status is not None:
+            raise EngineFailedError(f"trial {result.number} failed: {result.reason}", int(result.exit_status))
+        if self._failures_in_a_row >= self.limits.max_consecutive_failures:
+            raise self._all_failed()
+        target = self.limits.target_accuracy
+        if target is not None and (result.max_accuracy or 0.0) >= target and self.ended_early is None:
+            self.ended_early = f"trial {result.number} has reached {result.max_accuracy:.3f} (--target-accuracy)"
+            self._end_all(Verdict(TrialState.FAILED, "stopped at --target-accuracy", is_broken_off=True))
+
+    def _end_all(self, verdict: Verdict) -> None:
+        """Ends all running trials at the same time: each may take seconds to obey."""
+        threads = [threading.Thread(target=running.control.end, args=(verdict,)) for running in self._running.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _break_off(self, reason: str) -> None:
+        """Ends all running trials; those that have ended by themselves meanwhile count."""
+        self._end_all(Verdict(TrialState.FAILED, reason, is_broken_off=True))
+        for running in _by_number(self._running.values()):
+            if running.thread is not None:
+                running.thread.join()
+            del self._running[running.suggestion.number]
+            outcome = running.outcome
+            if not isinstance(outcome, TrialResult):
+                outcome = replace(running.failure(outcome or RuntimeError(reason)), reason=reason, is_broken_off=True)
+            self._remember(outcome, running.suggestion.attempt)
+
+    def _all_failed(self) -> AllTrialsFailedError:
+        records = [record for record in self.records if record.state is TrialState.FAILED]
+        which = f"all {len(records)}" if len(records) == len(self.records) else f"the last {self._failures_in_a_row}"
+        return AllTrialsFailedError(
+            f"{which} trials have failed, the last one because {records[-1].reason}; "
+            f"their logs are in {shown(self.workspace.trials)}"
+        )
+
+
+def _by_number(running: Iterable[_Running]) -> list[_Running]:
+    return sorted(running, key=lambda trial: trial.suggestion.number)
