@@ -253,7 +253,8 @@ class Search:
         records = self.records
         there = settle_best_model(self.workspace, records, self._configuration)
         drop_finished_checkpoints(self.workspace, self._running)
-        write_list_acc(self.workspace, records)
+        if records:
+            write_list_acc(self.workspace, records)
         best = best_record(records)
         if best is not None and not there:
             self.observer.note(

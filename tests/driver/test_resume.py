@@ -132,9 +132,7 @@ DEATHS = {
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
 @pytest.mark.parametrize("death", DEATHS)
-def test_a_kill_between_any_two_steps_loses_nothing(
-    workspace, make_options, scripted, script, monkeypatch, death, nth
-):
+def test_a_kill_between_any_two_steps_loses_nothing(workspace, make_options, scripted, script, monkeypatch, death, nth):
     options = make_options(num_trials=4)
     scripts = [script([0.5, 0.6]), script([0.9, 0.7]), script([0.8]), script([0.95, 0.99, 0.9])]
     place, name = DEATHS[death]

@@ -1,0 +1,95 @@
+"""The driver of a real search, with the built-in engine, is killed at 25 random moments; then the search is completed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+from rml_optuna import STUDY_NAME, storage_url
+from rml_search.best_model import file_digest
+from rml_search.paths import Workspace
+from rml_search.results import best_record, read_list_acc
+from rml_search.synthetic import write_synthetic_data
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+NUM_KILLS, NUM_TRIALS = 25, 6
+
+
+def command() -> list[str]:
+    options = ["--num-trials", str(NUM_TRIALS), "--num-epochs", "3", "--optimizers", "adam,sgd", "--loss", "bce,dice"]
+    options += ["--runtime", "local", "--no-gpu", "--image-size", "32", "32", "--batch-size", "4", "--seed", "3"]
+    return [sys.executable, str(CHECKOUT / "rml_optimization.py"), *options, "--jobs", "2"]
+
+
+def engines_of(workspace: Workspace) -> list[str]:
+    """The command lines of engines at work in the folder, as proc(5) tells them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_text().split("\0")
+            if (process / "cwd").readlink() == workspace.root and any("config=" in word for word in words):
+                found.append(" ".join(words))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_is_lost_whenever_the_driver_is_killed(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    write_synthetic_data(tmp_path / "data", num_train=8, num_test=4, size=32, seed=0)
+    convolution = {"filters": 4, "kernel_size": [3, 3], "padding": "same"}
+    layers = [
+        {"class_name": "InputLayer", "config": {"name": "data", "batch_input_shape": [None, None, None, 1]}},
+        {"class_name": "Conv2D", "config": {"name": "a", "activation": "relu", **convolution}},
+        {"class_name": "Conv2D", "config": {"name": "b", "activation": "sigmoid", **convolution, "filters": 1}},
+    ]
+    (tmp_path / "layers.json").write_text(json.dumps(layers))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    moments = random.Random(7)
+    finished: set[int] = set()
+    for _ in range(NUM_KILLS):
+        driver = subprocess.Popen(command(), cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+        time.sleep(moments.uniform(0.2, 5.0))
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        if workspace.list_acc.exists():
+            now = {record.number for record in read_list_acc(workspace)}
+            assert finished <= now, "a trial that had ended is not in the list any more"
+            finished = now
+    run = subprocess.run(
+        command(), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    check(workspace)
+    deadline = time.monotonic() + 10
+    while engines_of(workspace) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert engines_of(workspace) == []
+
+
+def check(workspace: Workspace) -> None:
+    records = read_list_acc(workspace)
+    study = optuna.load_study(study_name=STUDY_NAME, storage=storage_url(workspace))
+    counted = [record for record in records if not record.tried_again]
+    assert len(counted) == NUM_TRIALS
+    assert all(record.state.value == "complete" for record in counted)
+    told = {trial.number: trial for trial in study.trials if "duplicates" not in trial.user_attrs and trial.params}
+    for record in records:
+        assert told[record.number].value == record.max_acc
+    best = best_record(records)
+    assert best is not None
+    assert file_digest(workspace.best_checkpoint) == best.checkpoint_sha256
+    epochs = workspace.trial(best.number).test_file.read_text().split()
+    assert str(best.epoch_max_acc) in epochs
+    assert list(workspace.trials.glob("*/checkpoints/model_checkpoint_*")) == []
+    assert not list(workspace.root.rglob("*.tmp"))
