@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
+    if options.seeds < 2:
+        parser.error("--seeds must be at least 2, to tell a difference from chance")
     with tempfile.TemporaryDirectory() as folder:
         if options.data is None:
             options.data = Path(folder, "data")

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 
 from typing_extensions import Self
 
+from rmldnn_torch.files import remove_unfinished_files
 from rmldnn_torch.network import Network
+from rmldnn_torch.termination import Terminated
 from rmldnn_torch.weights import copy_weights, write_checkpoint
+
+_SECONDS_FOR_THE_LAST = 0.5
 
 
 class CheckpointWriter:
     """Writes checkpoints in a thread of its own, one at a time, in the order of their epochs.
 
     An epoch on a fast device takes less time than its checkpoint takes to the disk. A copy of the weights is made at
-    once, on their device, so that the next step may change them. Leaving the context waits for the last file.
+    once, on their device, so that the next step may change them. Leaving the context waits for the last file; on a
+    signal only for a moment, and then it is whole or not there.
     """
 
     def __init__(self) -> None:
@@ -29,6 +34,10 @@ class CheckpointWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if isinstance(error, Terminated):  # two seconds are all that there is
+            wait([] if self._pending is None else [self._pending], timeout=_SECONDS_FOR_THE_LAST)
+            remove_unfinished_files()
+            return
         try:
             self._finish()
         except Exception:
@@ -42,8 +51,8 @@ class CheckpointWriter:
 
         Raises ``OutputError`` where that one could not be written.
         """
-        weights = copy_weights(network)
         self._finish()
+        weights = copy_weights(network)
         self._pending = self._thread.submit(write_checkpoint, path, weights, network.graph.name, epoch)
 
     def _finish(self) -> None:

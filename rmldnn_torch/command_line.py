@@ -18,6 +18,7 @@ from rmldnn_contract.exit_status import (
     DeviceError,
     EngineError,
     ExitStatus,
+    HyperparameterError,
     MemoryExhaustedError,
     OutputError,
     UsageError,
@@ -35,6 +36,7 @@ SEED_VARIABLE = "RMLDNN_SEED"
 PRECISION_VARIABLE = "RMLDNN_PRECISION"
 _APPLICATIONS = ("dnn", "segmentation")
 _OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+_NOT_DETERMINISTIC = "does not have a deterministic implementation"
 _SECONDS_FOR_THE_FIRST_PROCESS = 3.0
 _BROKEN_PIPE_STATUS = 128 + 13  # what the shell reports of a program that SIGPIPE ended
 
@@ -154,6 +156,11 @@ def as_engine_error(error: Exception) -> EngineError | None:
         return error
     if means_disk_full(error):
         return OutputError(f"no space left on the disk: {error}")
+    if _NOT_DETERMINISTIC in str(error):
+        return HyperparameterError(
+            "with --deterministic torch lacks an operation of this loss or network on this device: leave it out, or "
+            "take another loss"
+        )
     if isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY):
         return MemoryExhaustedError("the memory does not suffice: choose a smaller batch_size, images or network")
     return None

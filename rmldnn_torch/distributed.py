@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, distributed, nn
 
+from rmldnn_contract.exit_status import DeviceError
 from rmldnn_torch.data import Share
 from rmldnn_torch.devices import num_cpus
 from rmldnn_torch.launch import Launch, OtherProcessEnded
@@ -100,6 +101,8 @@ class ProcessGroup:
 def _talking() -> Iterator[None]:
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:  # all that gloo and NCCL raise when a connection breaks
         raise OtherProcessEnded(str(error)) from error
 
@@ -134,8 +137,19 @@ def join_processes(launch: Launch) -> Iterator[Processes]:
     distributed.init_process_group(
         backend, init_method=meeting_point.as_uri(), rank=launch.rank, world_size=launch.num_processes
     )
+    _meet_on_the_gpu(backend)
+    # After an error the group is left as it is: NCCL would wait for the other processes before this one could tell.
+    yield ProcessGroup(Share(launch.rank, launch.num_processes))
+    distributed.destroy_process_group()
+    meeting_point.unlink(missing_ok=True)
+
+
+def _meet_on_the_gpu(backend: str) -> None:
+    """NCCL connects at the first message, and what it lacks (shared memory, mostly) is its own error, not another's."""
+    if "nccl" not in backend:
+        return
     try:
-        yield ProcessGroup(Share(launch.rank, launch.num_processes))
-    finally:
-        distributed.destroy_process_group()
-        meeting_point.unlink(missing_ok=True)  # torch leaves it where a process ends early
+        distributed.all_reduce(torch.zeros(1, device="cuda"))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DeviceError(f"NCCL cannot connect the processes of this run: {reason}") from error

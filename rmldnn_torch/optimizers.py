@@ -208,7 +208,8 @@ def _(document: documents.Hessian, parameters: list[nn.Parameter]) -> optim.Opti
     - a step changes the loss, or every weight, by less than ``relative_tolerance`` (absolutely: torch knows no other),
     - or ``max_iterations`` or ``max_func_eval`` are reached (a line search that has begun goes on to its end).
 
-    ``learning_rate`` is the first length that each line search tries, 1 where the document has none.
+    ``learning_rate``, 1 where the document has none, is the first length that a line search tries; of the first one in
+    a batch, whose direction is the gradient itself, it is that times min(1, 1 / |g|_1).
     """
     return LBFGSOfEachBatch(
         parameters,

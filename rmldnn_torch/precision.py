@@ -37,7 +37,7 @@ def choose_arithmetic(choice: PrecisionChoice, device: torch.device, *, needs_fl
     """The arithmetic for a choice: ``auto`` takes bf16 wherever the device has instructions for it.
 
     Args:
-        needs_float32: whether the run compares losses that bf16 cannot tell apart; ``auto`` then takes float32.
+        needs_float32: whether the run needs more digits than bf16 has; ``auto`` then takes float32.
 
     Raises:
         DeviceError: bf16 is asked for on a GPU that lacks it. A processor without such instructions has it emulated.
@@ -50,7 +50,7 @@ def choose_arithmetic(choice: PrecisionChoice, device: torch.device, *, needs_fl
 
 
 def has_bf16_instructions(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 numbers faster than float32: AVX-512 BF16 or AMX, or CUDA from 8.0 on."""
+    """Whether the device has instructions for bfloat16: AVX-512 BF16, AMX, ARM's, or CUDA's from 8.0 on."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= _FIRST_CUDA_WITH_BF16
     return _cpu_has_bf16()
@@ -60,4 +60,4 @@ def _cpu_has_bf16() -> bool:
     # Younger than torch 2.6, and without a successor for older ones: there bf16 must be asked for.
     get_capabilities = getattr(torch.cpu, "get_capabilities", dict)
     capabilities: dict[str, object] = get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

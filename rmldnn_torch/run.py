@@ -40,7 +40,7 @@ class _Context:
     document: NeuralNetwork
     options: Options
     processes: Processes
-    arithmetic: Arithmetic
+    device: torch.device
     log: Log
 
 
@@ -54,22 +54,19 @@ def run(document: NeuralNetwork, options: Options, launch: Launch, log: Log) -> 
     make_repeatable(options)
     log.line(f"rmldnn-torch {__version__}: an open engine for rmldnn configurations, independent of RocketML")
     with join_processes(launch) as processes:
-        arithmetic = choose_arithmetic(
-            options.precision, select_device(launch.rank), needs_float32=isinstance(document.optimizer, Hessian)
-        )
-        _execute(_Context(document, options, processes, arithmetic, log))
+        _execute(_Context(document, options, processes, select_device(launch.rank), log))
     log.line(Finished().format())
 
 
 def make_repeatable(options: Options) -> None:
-    """Seeds torch, and on a GPU lets cuDNN find out which algorithms are fastest for the sizes at hand.
+    """Seeds torch, and keeps cuDNN to algorithms that give the same numbers each time, and float32 to its 24 bits.
 
-    With ``deterministic`` it keeps to those that give the same numbers each time, and torch refuses, with an error,
-    every other operation that could differ from run to run.
+    With ``deterministic`` torch also refuses, with an error, every other operation that could differ from run to run.
     """
     torch.manual_seed(options.seed)
-    torch.backends.cudnn.deterministic = options.deterministic
-    torch.backends.cudnn.benchmark = not options.deterministic
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # else convolutions of float32 numbers would round them to 10 bits
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be repeatable
         torch.use_deterministic_algorithms(True)
@@ -81,13 +78,14 @@ def _execute(context: _Context) -> None:
     document, log, processes = context.document, context.log, context.processes
     _tell_devices(context)
     network = _build_network(context)
+    arithmetic = _choose_arithmetic(context, network)
     optimization = _build_optimization(context, network)
-    task = _build_task(context, network)
+    task = _build_task(context, network, arithmetic)
     num_input_axes, num_target_axes = num_axes(network)
     settings = DataSettings(
         num_classes=network.output_channels,
         ignore_index=task.ignore_index,
-        device=context.arithmetic.device,
+        device=context.device,
         seed=context.options.seed,
         share=processes.share,
         num_input_axes=num_input_axes,
@@ -95,7 +93,7 @@ def _execute(context: _Context) -> None:
     )
     training = open_training_data(document.data, settings, log)
     test = open_test_data(document.data, settings, log)
-    if context.arithmetic.device.type == "cuda":
+    if context.device.type == "cuda":
         log.line("*** CUDA available! Will train on GPU ***")
     # Each process has its own dropout; the first one draws what a single one would.
     torch.manual_seed(context.options.seed + processes.share.rank)
@@ -113,8 +111,7 @@ def _execute(context: _Context) -> None:
 
 def _tell_devices(context: _Context) -> None:
     num_processes = context.processes.share.num_processes
-    arithmetic = context.arithmetic
-    context.log.block("Device(s)", {"Process 1": describe_device(arithmetic.device), "Precision": arithmetic.precision})
+    context.log.block("Device(s)", {"Process 1": describe_device(context.device)})
     if num_processes > 1:
         context.log.block(
             "Gradient reducer", {"Type": gradient_reducer(num_processes), "Num of processes": num_processes}
@@ -148,7 +145,7 @@ def _build_network(context: _Context) -> Network:
                 f"{path} lacks {len(report.missing)} weights of the network, {report.missing[0]} among them: without "
                 "training they would stay random; load the checkpoint of this network"
             )
-    return place(network, context.arithmetic.device)
+    return place(network, context.device)
 
 
 def place(network: Network, device: torch.device) -> Network:
@@ -180,10 +177,22 @@ def _build_optimization(context: _Context, network: Network) -> Optimization | N
     return build_optimization(document, network.parameters())
 
 
-def _build_task(context: _Context, network: Network) -> Task:
+def _choose_arithmetic(context: _Context, network: Network) -> Arithmetic:
+    """The precision asked for; by itself bf16 only where a network tells classes apart.
+
+    What it predicts otherwise are values, which bf16 would round to eight bits; and the line search of the Hessian
+    optimizer compares losses that bf16 cannot tell apart.
+    """
+    needs_float32 = network.output_activation == "linear" or isinstance(context.document.optimizer, Hessian)
+    arithmetic = choose_arithmetic(context.options.precision, context.device, needs_float32=needs_float32)
+    context.log.line(f"Precision: {arithmetic.precision}")
+    return arithmetic
+
+
+def _build_task(context: _Context, network: Network, arithmetic: Arithmetic) -> Task:
     document, check_shapes = context.document.loss, ShapeCheck(network, context.log)
     if document is None:
-        return Task(network, None, None, check_shapes, context.arithmetic)
+        return Task(network, None, None, check_shapes, arithmetic)
     context.log.block("Loss", document.model_dump(exclude_none=True))
     loss = build_loss(document, network.output_activation, network.output_channels)
-    return Task(network, loss, document.ignore_index, check_shapes, context.arithmetic)
+    return Task(network, loss, document.ignore_index, check_shapes, arithmetic)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -83,15 +85,24 @@ def answer_steps(case: Case, seconds: Sequence[float]) -> None:
     answer(case.batch / statistics.median(seconds[WARM_UP_STEPS:]))
 
 
-def time_epochs(case: Case, train: Callable[[], object]) -> None:
-    """Answers with the training images per second of ``train``, evaluations and all else included."""
+def time_epochs(case: Case, train: Callable[[Path], object]) -> None:
+    """Answers with the training images per second of ``train``, evaluations and all else included.
+
+    ``train`` is given a folder for its checkpoints, which hold the weights and not the optimizer's state.
+    """
+    folder = Path(tempfile.mkdtemp())
     start = time.perf_counter()
-    train()
-    answer(len(case.files("train")) * case.epochs / (time.perf_counter() - start))
+    train(folder)
+    seconds = time.perf_counter() - start
+    shutil.rmtree(folder)
+    answer(len(case.files("train")) * case.epochs / seconds)
 
 
 def answer(images_per_second: float, *, of_child: bool = False) -> None:
-    """Prints what was measured, with this process's peak memory (or that of its child), and ends the process."""
+    """Prints what was measured, with this process's peak memory (or that of its child), and ends the process.
+
+    It is the memory of the machine: that of the processes that a loader starts is not in it.
+    """
     usage = resource.getrusage(resource.RUSAGE_CHILDREN if of_child else resource.RUSAGE_SELF)
     print(json.dumps({"images_per_second": images_per_second, "peak_mib": usage.ru_maxrss / 1024}), flush=True)
     os._exit(0)  # some libraries take seconds to tear themselves down

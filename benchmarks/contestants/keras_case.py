@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from contestants.case import Case
 
@@ -19,3 +22,8 @@ def network_document(case: Case) -> str:
 def policy(case: Case) -> str:
     """Keras's name for the precision."""
     return "mixed_bfloat16" if case.precision == "bf16" else "float32"
+
+
+def save_weights(model: Any, folder: Path, epoch: int) -> None:
+    """The weights alone, as the other contestants save them: Keras's own checkpoints hold the optimizer's state too."""
+    np.savez(folder / f"{epoch}.npz", *model.get_weights())

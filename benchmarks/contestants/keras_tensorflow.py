@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import tensorflow as tf
 import tf_keras
 
 from contestants.case import LEARNING_RATE, WARM_UP_STEPS, Case, answer_steps, random_batch, read_case, time_epochs
-from contestants.keras_case import network_document, policy
+from contestants.keras_case import network_document, policy, save_weights
 
 
 class _StepTimes(tf_keras.callbacks.Callback):
@@ -32,7 +31,11 @@ class _StepTimes(tf_keras.callbacks.Callback):
 def _compiled(case: Case) -> tf_keras.Model:
     tf_keras.mixed_precision.set_global_policy(policy(case))
     model = tf_keras.models.model_from_json(network_document(case))
-    model.compile(tf_keras.optimizers.Adam(LEARNING_RATE), "binary_crossentropy", metrics=["binary_accuracy"])
+    model.compile(
+        tf_keras.optimizers.Adam(LEARNING_RATE),
+        "binary_crossentropy",
+        metrics=[] if case.steps else ["binary_accuracy"],
+    )
     return model
 
 
@@ -61,14 +64,13 @@ def main() -> None:
         times = _StepTimes()
         model.fit(batch, verbose=0, callbacks=[times])
         answer_steps(case, times.seconds)
-    with tempfile.TemporaryDirectory() as folder:
-        saving = tf_keras.callbacks.ModelCheckpoint(str(Path(folder, "{epoch}.weights.h5")), save_weights_only=True)
 
-        def train() -> None:
-            data = {split: _images(case, split) for split in ("train", "test")}
-            model.fit(data["train"], epochs=case.epochs, validation_data=data["test"], verbose=2, callbacks=[saving])
+    def train(folder: Path) -> None:
+        data = {split: _images(case, split) for split in ("train", "test")}
+        saving = tf_keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _logs: save_weights(model, folder, epoch))
+        model.fit(data["train"], epochs=case.epochs, validation_data=data["test"], verbose=2, callbacks=[saving])
 
-        time_epochs(case, train)
+    time_epochs(case, train)
 
 
 if __name__ == "__main__":

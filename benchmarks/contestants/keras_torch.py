@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from keras.src.models.functional import Functional
 from torch.utils.data import DataLoader, Dataset
 
 from contestants.case import LEARNING_RATE, WARM_UP_STEPS, Case, answer_steps, random_batch, read_case, time_epochs
-from contestants.keras_case import network_document, policy
+from contestants.keras_case import network_document, policy, save_weights
 from contestants.torch_case import Images
 
 
@@ -47,7 +46,9 @@ class _ChannelsLast(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 def _compiled(case: Case) -> keras.Model:
     keras.config.set_dtype_policy(policy(case))
     model = keras.models.model_from_json(network_document(case), custom_objects={"Functional": Functional})
-    model.compile(keras.optimizers.Adam(LEARNING_RATE), "binary_crossentropy", metrics=["binary_accuracy"])
+    model.compile(
+        keras.optimizers.Adam(LEARNING_RATE), "binary_crossentropy", metrics=[] if case.steps else ["binary_accuracy"]
+    )
     return model
 
 
@@ -60,20 +61,19 @@ def main() -> None:
         batches = ((images, masks) for _ in range(WARM_UP_STEPS + case.steps))
         model.fit(batches, steps_per_epoch=WARM_UP_STEPS + case.steps, verbose=0, callbacks=[times])
         answer_steps(case, times.seconds)
-    with tempfile.TemporaryDirectory() as folder:
-        saving = keras.callbacks.ModelCheckpoint(str(Path(folder, "{epoch}.weights.h5")), save_weights_only=True)
+
+    def train(folder: Path) -> None:
         workers = len(os.sched_getaffinity(0))
+        data = {
+            split: DataLoader(
+                _ChannelsLast(Images(case, split)), case.batch, shuffle=split == "train", num_workers=workers
+            )
+            for split in ("train", "test")
+        }
+        saving = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _logs: save_weights(model, folder, epoch))
+        model.fit(data["train"], epochs=case.epochs, validation_data=data["test"], verbose=2, callbacks=[saving])
 
-        def train() -> None:
-            data = {
-                split: DataLoader(
-                    _ChannelsLast(Images(case, split)), case.batch, shuffle=split == "train", num_workers=workers
-                )
-                for split in ("train", "test")
-            }
-            model.fit(data["train"], epochs=case.epochs, validation_data=data["test"], verbose=2, callbacks=[saving])
-
-        time_epochs(case, train)
+    time_epochs(case, train)
 
 
 if __name__ == "__main__":

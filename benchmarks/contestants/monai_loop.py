@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import time
 
 import torch
@@ -66,6 +65,7 @@ def _train(case: Case, network: nn.Module, folder: str) -> None:
         postprocessing=Compose([Activationsd(keys="pred", sigmoid=True), AsDiscreted(keys="pred", threshold=0.5)]),
         key_val_metric={"dice": MeanDice(output_transform=from_engine(["pred", "label"]))},
         amp=case.precision == "bf16",
+        amp_kwargs={"dtype": torch.bfloat16} if case.precision == "bf16" else None,
     )
     handlers = [
         ValidationHandler(interval=1, validator=evaluator),
@@ -95,8 +95,7 @@ def main() -> None:
     network = Logits(case).to(case.device)
     if case.steps:
         _time_steps(case, network)
-    with tempfile.TemporaryDirectory() as folder:
-        time_epochs(case, lambda: _train(case, network, folder))
+    time_epochs(case, lambda folder: _train(case, network, str(folder)))
 
 
 if __name__ == "__main__":

@@ -56,8 +56,10 @@ def _time_steps(case: Case) -> None:
         optimization.clear_gradients()
         with arithmetic.autocast():
             logits, _ = network.forward_logits(images)
-        loss_function(logits.float(), masks).backward()
+        loss = loss_function(logits.float(), masks)
+        loss.backward()
         optimization.step()
+        float(loss)
 
     time_steps(case, step, torch.cuda.synchronize if case.device == "cuda" else lambda: None)
 

@@ -112,6 +112,8 @@ class DockerRuntime:
             },
             "device_requests": [_gpus(run.device)] if self._gpu else [],
             "cap_add": ["SYS_PTRACE"] if run.num_procs > 1 else [],
+            # NCCL's processes talk through it, and Docker's 64 MB do not suffice.
+            "shm_size": "1g" if run.num_procs > 1 and self._gpu else None,
             # A first process that passes signals on: rmldnn itself may not be made to be process 1.
             "init": True,
         }

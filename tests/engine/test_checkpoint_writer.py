@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from torch import Tensor
 from rmldnn_contract.exit_status import OutputError
 from rmldnn_torch import checkpoint_writer
 from rmldnn_torch.checkpoint_writer import CheckpointWriter
+from rmldnn_torch.files import replacing
 from rmldnn_torch.keras_graph import read_network
 from rmldnn_torch.network import Network
+from rmldnn_torch.termination import Terminated
 from rmldnn_torch.weights import write_checkpoint
 
 from .conftest import layers_of
@@ -47,7 +51,7 @@ def test_a_checkpoint_has_the_weights_of_its_epoch_though_the_network_goes_on(
     assert all(torch.equal(saved["parameters"][name], value) for name, value in before.items())
 
 
-def save_all(network: Network, *paths: Path, error: Exception | None = None) -> None:
+def save_all(network: Network, *paths: Path, error: BaseException | None = None) -> None:
     with CheckpointWriter() as writer:
         for epoch, path in enumerate(paths, start=1):
             writer.save(path, network, epoch)
@@ -70,3 +74,22 @@ def test_what_ended_the_training_is_told_before_what_its_checkpoint_met(network:
     (tmp_path / "file").touch()
     with pytest.raises(ZeroDivisionError):
         save_all(network, tmp_path / "file" / "model.pt", error=ZeroDivisionError())
+
+
+def test_on_a_signal_a_slow_checkpoint_is_not_waited_for(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    def write_slowly(path: Path, *_: object) -> None:
+        with replacing(path) as temporary:
+            temporary.touch()
+            released.wait(timeout=20)
+
+    monkeypatch.setattr(checkpoint_writer, "write_checkpoint", write_slowly)
+    started = time.monotonic()
+    with pytest.raises(Terminated):
+        save_all(network, tmp_path / "model.pt", error=Terminated(signal.SIGTERM))
+    assert time.monotonic() - started < 1.0
+    assert list(tmp_path.iterdir()) == []
+    released.set()

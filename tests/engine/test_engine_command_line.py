@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rmldnn_contract.exit_status import MemoryExhaustedError, UsageError
+from rmldnn_contract.exit_status import HyperparameterError, MemoryExhaustedError, UsageError
 from rmldnn_torch import __version__
 from rmldnn_torch.allocator import keep_freed_memory
 from rmldnn_torch.command_line import Arguments, as_engine_error, main, parse_arguments
@@ -161,6 +161,12 @@ def test_memory_that_does_not_suffice() -> None:
     for error in (caught.value, MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")):
         assert isinstance(as_engine_error(error), MemoryExhaustedError)
     assert as_engine_error(ValueError("x")) is None
+
+
+def test_an_operation_without_a_deterministic_form() -> None:
+    error = as_engine_error(RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation, but you"))
+    assert isinstance(error, HyperparameterError)
+    assert "leave it out" in str(error)
 
 
 def test_a_full_disk_behind_the_log(written: Written) -> None:

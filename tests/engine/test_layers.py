@@ -14,6 +14,8 @@ from rmldnn_torch.keras_graph import LayerSpec, read_network
 from rmldnn_torch.layers import KerasLayer, build_layer, known_classes, register
 from rmldnn_torch.layers.shape import UpSampling
 from rmldnn_torch.network import Network
+from rmldnn_torch.precision import Arithmetic
+from rmldnn_torch.run import place
 from rmldnn_torch.weights import load_checkpoint
 
 from .keras_references_reader import FOLDER, Reference, read_references, write_keras_file
@@ -52,6 +54,23 @@ def test_a_layer_computes_what_keras_computes(reference: Reference, tmp_path: Pa
 
     np.testing.assert_allclose(to_channels_last(outputs), reference.outputs, rtol=1e-5, atol=2e-6)
     assert network.check(*reference.inputs.shape[1:-1]) == tuple(outputs.shape[1:])
+
+
+@pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES.keys())
+def test_a_layer_trains_in_bf16(reference: Reference) -> None:
+    torch.manual_seed(0)
+    network = place(Network(read_network(reference.network)), torch.device("cpu")).eval()
+    inputs = to_channels_first(reference.inputs)
+    expected = network.forward_logits(inputs)[0].detach()
+    inputs.requires_grad_()
+    with Arithmetic(precision="bf16").autocast():
+        outputs, _ = network.forward_logits(inputs)
+    if outputs.requires_grad:  # a threshold at a constant has no gradient
+        outputs.float().square().sum().backward()
+    # bf16 has 8 bits: 0.4 % in each of the two or three layers of a reference.
+    atol = 0.05 * float(expected.abs().max()) + 1e-6
+    torch.testing.assert_close(outputs.detach().float(), expected, rtol=0.0, atol=atol)
+    assert all(p.grad.dtype == torch.float32 for p in network.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("reference", ON_IMAGES.values(), ids=ON_IMAGES.keys())

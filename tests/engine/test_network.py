@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rmldnn_contract.exit_status import NetworkError
-from rmldnn_torch.keras_graph import read_network
+from rmldnn_torch.keras_graph import INPUT_CLASS, read_network
 from rmldnn_torch.network import Network, ParameterCounts, count_parameters
 
 from .test_keras_graph import diamond, layer, smoke_test_layers
@@ -142,6 +142,57 @@ def test_a_value_that_is_needed_later_is_kept() -> None:
     inputs = torch.randn(1, 3, 4, 16)
     expected = network.get_submodule("left")(inputs) + network.get_submodule("right")(inputs).relu()
     torch.testing.assert_close(network(inputs), expected)
+
+
+def relu_network(*, reads_again: bool) -> Document:
+    """data -> conv -> norm -> relu -> sum with what the relu was made of, or with the data's first channels."""
+    other = "norm" if reads_again else "skip"
+    layers = [
+        layer(INPUT_CLASS, "data", batch_input_shape=[None, 8, 8, 3]),
+        *([] if reads_again else [layer("Conv2D", "skip", "data", filters=4, kernel_size=1)]),
+        layer("Conv2D", "conv", "data", filters=4, kernel_size=3, padding="same", activation="relu"),
+        layer("BatchNormalization", "norm", "conv"),
+        layer("Activation", "act", "norm", activation="relu"),
+        layer("Add", "sum", "act", other),
+    ]
+    config = {"name": "relu", "layers": layers, "input_layers": [["data", 0, 0]], "output_layers": [["sum", 0, 0]]}
+    return {"class_name": "Functional", "config": config}
+
+
+@pytest.mark.parametrize("reads_again", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_relu_that_overwrites_its_input_changes_no_number(reads_again: bool, training: bool) -> None:
+    network = Network(read_network(relu_network(reads_again=reads_again))).train(training)
+    inputs = torch.randn(2, 3, 8, 8)
+    conv, norm = network.get_submodule("conv"), network.get_submodule("norm")
+
+    def by_hand() -> torch.Tensor:
+        normalized = norm(conv(inputs).relu())
+        return normalized.relu() + (normalized if reads_again else network.get_submodule("skip")(inputs))
+
+    gradients = []
+    for output in (network(inputs), by_hand()):
+        network.zero_grad()
+        output.square().sum().backward()
+        gradients.append({name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_relu_overwrites_what_was_made_for_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    relu_ = torch.relu_
+    monkeypatch.setattr(torch, "relu_", lambda values: (calls.append(values), relu_(values))[1])
+    Network(read_network(relu_network(reads_again=False)))(torch.randn(1, 3, 8, 8))
+    assert len(calls) == 2  # of conv and of norm
+    calls.clear()
+    Network(read_network(relu_network(reads_again=True)))(torch.randn(1, 3, 8, 8))
+    assert len(calls) == 1  # norm is read again
+    calls.clear()
+    data = torch.randn(1, 3, 8, 8)
+    before = data.clone()
+    chain(layer("Activation", "first", activation="relu"), layer("Activation", "again", activation="relu"))(data)
+    assert calls == []
+    assert torch.equal(data, before)
 
 
 def test_shapes() -> None:

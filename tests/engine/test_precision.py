@@ -14,7 +14,7 @@ from rmldnn_torch.command_line import main
 from rmldnn_torch.options import PrecisionChoice
 from rmldnn_torch.precision import Arithmetic, choose_arithmetic
 
-from .conftest import Document
+from .conftest import Document, layers_of
 
 Written = Callable[[Document], Path]
 Capture = pytest.CaptureFixture[str]
@@ -26,6 +26,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
     [
         ("auto", {"avx512_bf16": True}, False, "bf16"),
         ("auto", {"avx512_bf16": False, "amx_bf16": True}, False, "bf16"),
+        ("auto", {"bf16": True}, False, "bf16"),
         ("auto", {"avx512_bf16": False, "avx2": True}, False, "float32"),
         ("auto", {"avx512_bf16": True}, True, "float32"),
         ("bf16", {}, False, "bf16"),
@@ -62,16 +63,28 @@ def test_the_choice_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bf16_trains_like_float32_and_leaves_weights_in_float32(written: Written, capsys: Capture) -> None:
     path = written({"num_epochs": 8, "loss.function": "Dice"})
     exact, lines = _epochs(path, "float32", capsys)
-    assert "   Precision: float32" in lines
+    assert "Precision: float32" in lines
     weights = torch.load("checkpoints/model_checkpoint_8.pt", weights_only=True)["parameters"]
     rounded, lines = _epochs(path, "bf16", capsys)
-    assert "   Precision: bf16" in lines
+    assert "Precision: bf16" in lines
     rounded_weights = torch.load("checkpoints/model_checkpoint_8.pt", weights_only=True)["parameters"]
     assert {value.dtype for value in rounded_weights.values()} == {torch.float32}
     # Other numbers, or bf16 was not there; and near enough to be the same training.
     assert any(not torch.equal(weights[name], rounded_weights[name]) for name in weights)
     assert rounded[0].train_loss == pytest.approx(exact[0].train_loss, rel=0.02)
     assert rounded[-1].accuracy == pytest.approx(exact[-1].accuracy, abs=0.03)
+
+
+def test_values_are_not_rounded_to_bf16_unless_it_is_asked_for(
+    written: Written, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    linear = written({"layers": layers_of(activation="linear"), "loss": {"function": "MSE"}})
+    for precision, expected in (("auto", "float32"), ("bf16", "bf16")):
+        _, lines = _epochs(linear, precision, capsys)
+        assert f"Precision: {expected}" in lines
+    _, lines = _epochs(written({}), "auto", capsys)
+    assert "Precision: bf16" in lines
 
 
 def test_bf16_is_repeatable(written: Written, capsys: Capture) -> None:

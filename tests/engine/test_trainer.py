@@ -320,7 +320,7 @@ def test_two_processes_learn_what_one_does(written: Written, document: Document,
     Path("predictions/output_1.h5").unlink()
     command = [sys.executable, "-m", "rmldnn_torch", f"--config={path}"]
     environment = {"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "64", "OMPI_COMM_WORLD_SIZE": "2"}
-    environment["PMIX_NAMESPACE"] = str(path)
+    environment |= {"PMIX_NAMESPACE": str(path), "RMLDNN_PRECISION": "float32"}
     processes = [
         subprocess.Popen(
             command, env={**environment, "OMPI_COMM_WORLD_RANK": str(rank)}, stdout=subprocess.PIPE, text=True
