@@ -122,7 +122,9 @@ class PlainObserver:
     def trial_started(self, number: int, hyperparameters: Hyperparameters) -> None:
         """``Trial 3 (4 of 50): adam, bce, learning rate 0.00143``."""
         self._epochs[number] = []
-        self._show(f"Trial {number} ({number + 1} of {self._num_trials}): {hyperparameters}")
+        # Trials that are tried again have numbers beyond those that were asked for.
+        place = f" ({number + 1} of {self._num_trials})" if number < self._num_trials else ""
+        self._show(f"Trial {number}{place}: {hyperparameters}")
 
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
         """``  epoch  7/50: accuracy 0.842, loss 0.1234 (best 0.851 in epoch 5)``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -54,7 +55,8 @@ class DockerRuntime:
         self._workspace = workspace
         self._image = image
         self._gpu = gpu
-        self._connection: DockerClient | None = None
+        # One for each thread: the SDK's sessions are not made to be shared.
+        self._connections = threading.local()
 
     def describe(self) -> str:
         """``docker (image IMAGE)``."""
@@ -119,9 +121,10 @@ class DockerRuntime:
         }
 
     def _client(self) -> DockerClient:
-        if self._connection is None:
-            self._connection = connect()
-        return self._connection
+        client: DockerClient | None = getattr(self._connections, "client", None)
+        if client is None:
+            client = self._connections.client = connect()
+        return client
 
     def _pull(self, client: DockerClient, show: Callable[[str], None]) -> None:
         show(f"Pulling {self._image} ...")
