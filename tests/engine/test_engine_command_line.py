@@ -274,7 +274,7 @@ def test_an_allocator_that_the_environment_chooses_is_left_alone(
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ({}, {"GOMP_SPINCOUNT": "2000"}),
+        ({}, {"GOMP_SPINCOUNT": "20000"}),
         ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
         ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
     ],
