@@ -11,6 +11,7 @@ from rml_search.hyperparameters import Hyperparameters
 from rml_search.network_file import check_network_file
 from rml_search.results import TrialState
 from rml_search.runtime import local
+from rml_search.study import Suggestion
 from rml_search.trial import TrialRunner
 
 #: Modules of Python, of a library and of the engine that a person's files may be named like.
@@ -35,7 +36,8 @@ def train(workspace, make_options, loss):
     network = check_network_file(workspace.root / "layers.json")
     options = make_options(num_epochs=1, image_size=(8, 8), grayscale=True, loss_source=network.loss_source)
     runtime = local.LocalRuntime(workspace, gpu=False)
-    return TrialRunner(options, workspace, runtime).run(0, Hyperparameters("adam", loss, 0.01), lambda epoch: None)
+    suggestion = Suggestion(0, Hyperparameters("adam", loss, 0.01))
+    return TrialRunner(options, workspace, runtime).run(suggestion, lambda epoch: None)
 
 
 def test_modules_in_the_working_directory_are_not_imported(crowded, make_options):
