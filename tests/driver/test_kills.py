@@ -1,4 +1,4 @@
-"""The driver of a real search, with the built-in engine, is killed at 25 random moments; then the search is completed."""
+"""The driver of a real search is killed at 25 random moments; then the search is completed."""
 
 from __future__ import annotations
 
