@@ -66,6 +66,7 @@ class OptunaStudy:
     sampler: SamplerName = SamplerName.TPE
     allows_duplicates: bool = False
     _running: dict[int, optuna.Trial] = field(default_factory=dict)
+    _read: list[FrozenTrial] | None = None
 
     def close(self) -> None:
         """Closes the database, which then is one file again."""
@@ -80,6 +81,7 @@ class OptunaStudy:
             # Sampled anew from the seed each time, so that a search that was broken off draws what a whole one does.
             self.study.sampler = build_sampler(self.sampler, self._seed(), self.options)
             trial = self.study.ask()
+            self._read = None
             suggestion = Suggestion(trial.number, suggest(trial, self.options), trial.user_attrs.get(_ATTEMPT, 0))
             twin = self._twin(trial, suggestion.hyperparameters)
             if twin is None:
@@ -87,6 +89,7 @@ class OptunaStudy:
                 return suggestion
             trial.set_user_attr(_DUPLICATES, twin)
             self.study.tell(trial, state=OptunaState.FAIL)
+            self._read = None
         return None
 
     def report(self, number: int, epoch: EpochRecord) -> bool:
@@ -108,7 +111,7 @@ class OptunaStudy:
 
     def records(self) -> Sequence[TrialRecord]:
         """All trials of this search that have ended and were run, by number."""
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self._trials()
         repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
         return [
             _record(trial, repeated)
@@ -118,7 +121,7 @@ class OptunaStudy:
 
     def recover(self) -> int:
         """Ends the trials that a killed search has left running, and puts them first in line; how many there were."""
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self._trials()
         repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
         left = [trial for trial in trials if trial.state is OptunaState.RUNNING]
         for trial in left:
@@ -129,6 +132,7 @@ class OptunaStudy:
             if _is_whole(trial) and trial.number not in repeated:
                 self._put_in_line(trial.number, trial.params, trial.user_attrs.get(_ATTEMPT, 0))
             self.study.tell(trial.number, state=OptunaState.FAIL)
+        self._read = None
         return len(left)
 
     def enqueue(self, point: Mapping[str, Any]) -> None:
@@ -144,11 +148,12 @@ class OptunaStudy:
             if not _contains(distributions[name], value):
                 raise StudyError(f"--enqueue: {name} {value!r} is not in the search space ({distributions[name]})")
         self.study.enqueue_trial(dict(point), user_attrs={_ASKED_FOR: True}, skip_if_exists=True)
+        self._read = None
 
     def borrow(self, other: optuna.Study) -> int:
         """Lets the sampler learn from the finished trials of another study; how many fit into this search space."""
         distributions = self._distributions()
-        known = {trial.user_attrs.get(_BORROWED) for trial in self.study.get_trials(deepcopy=False)}
+        known = {trial.user_attrs.get(_BORROWED) for trial in self._trials()}
         num_borrowed = 0
         for trial in other.get_trials(deepcopy=False, states=[OptunaState.COMPLETE]):
             name = f"{other.study_name}/{trial.number}"
@@ -164,6 +169,7 @@ class OptunaStudy:
                 )
             )
             num_borrowed += 1
+        self._read = None
         return num_borrowed
 
     def _tell(self, result: TrialResult, record: TrialRecord) -> None:
@@ -172,6 +178,13 @@ class OptunaStudy:
         # Of a pruned trial Optuna itself takes the last accuracy that was reported.
         value = result.max_accuracy if result.state is TrialState.COMPLETE else None
         self.study.tell(trial, value, state=_STATES[result.state])
+        self._read = None
+
+    def _trials(self) -> list[FrozenTrial]:
+        """All trials; read again only after this has changed one, since nobody else does."""
+        if self._read is None:
+            self._read = self.study.get_trials(deepcopy=False)
+        return self._read
 
     def _tell_as_recorded(self, trial: FrozenTrial) -> None:
         record = trial.user_attrs[_RECORD]
@@ -186,21 +199,21 @@ class OptunaStudy:
         """The seed of the next draw: it depends on how many draws there were, and not on what was broken off."""
         if self.options.seed is None:
             return None
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self._trials()
         num_draws = sum(not trial.user_attrs.keys() & {_REPEATS, _BORROWED} for trial in trials)
         return (self.options.seed * 1_000_003 + num_draws) % 2**32
 
     def _is_exhausted(self) -> bool:
         low, high = self.options.lr_range
-        waiting = self.study.get_trials(deepcopy=False, states=[OptunaState.WAITING])
-        if low != high or self.allows_duplicates or waiting:
+        waits = any(trial.state is OptunaState.WAITING for trial in self._trials())
+        if low != high or self.allows_duplicates or waits:
             return False
         points = {(trial.params["optimizer"], trial.params["loss"]) for trial in self._tried()}
         return len(points) == len(self.options.optimizers) * len(self.options.losses)
 
     def _tried(self) -> Iterator[FrozenTrial]:
         """The trials whose hyperparameters need not be tried again, running ones among them."""
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self._trials()
         repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
         for trial in trials:
             is_ours = not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}

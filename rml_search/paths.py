@@ -161,14 +161,18 @@ def shown(path: Path) -> str:
     return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(path)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes ``text`` beside ``path`` and renames it, so that a reader sees the old or the new file, whole."""
+def write_atomically(path: Path, text: str, *, durably: bool = True) -> None:
+    """Writes ``text`` beside ``path`` and renames it, so that a reader sees the old or the new file, whole.
+
+    ``durably`` waits for the disk, against a power failure: milliseconds, for files that cannot be written anew.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if durably:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -122,9 +122,9 @@ def best_record(records: Iterable[TrialRecord]) -> TrialRecord | None:
 
 
 def write_list_acc(workspace: Workspace, records: Iterable[TrialRecord]) -> None:
-    """Rewrites ``list_acc.json``."""
+    """Rewrites ``list_acc.json``, which the next search would make anew from the study."""
     text = json.dumps([asdict(record) for record in records], indent=4, allow_nan=False)
-    write_atomically(workspace.list_acc, text + "\n")
+    write_atomically(workspace.list_acc, text + "\n", durably=False)
 
 
 def read_list_acc(workspace: Workspace) -> list[TrialRecord]:

@@ -80,7 +80,7 @@ class TrialRunner:
         mounts: tuple[Mount, ...] = ()
         if self.runtime.in_container:
             configuration, mounts = for_container(configuration, self.workspace)
-        write_atomically(paths.config, configuration.to_json())
+        write_atomically(paths.config, configuration.to_json(), durably=False)
         return EngineRun(
             config=paths.config.relative_to(self.workspace.root),
             num_procs=self.options.num_procs,

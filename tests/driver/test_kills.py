@@ -83,6 +83,7 @@ def check(workspace: Workspace) -> None:
     counted = [record for record in records if not record.tried_again]
     assert len(counted) == NUM_TRIALS
     assert all(record.state.value == "complete" for record in counted)
+    assert any(record.tried_again for record in records), "no kill has met a trial at work"
     told = {trial.number: trial for trial in study.trials if "duplicates" not in trial.user_attrs and trial.params}
     for record in records:
         assert told[record.number].value == record.max_acc
