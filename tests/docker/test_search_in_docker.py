@@ -173,7 +173,7 @@ def test_ctrl_c_leaves_no_container_and_keeps_what_had_finished(type_in, folder,
     assert (folder / "best_model" / "best_model_file.pt").exists()
 
 
-def test_a_killed_container_is_a_failed_trial_with_its_reason(type_in, folder, containers):
+def test_a_killed_container_is_a_failed_trial_with_its_reason_and_tried_again(type_in, folder, containers):
     process = type_in("-nt", "2", "-ne", "300", *SEARCH[4:])
     log = folder / "trials" / "0000" / "rmldnn.log"
     wait_for(lambda: log.exists() and "Eval" in log.read_text())
@@ -182,9 +182,10 @@ def test_a_killed_container_is_a_failed_trial_with_its_reason(type_in, folder, c
     wait_for(lambda: second.exists() and "Eval" in second.read_text())
     process.send_signal(signal.SIGTERM)
     finish(process, code=143)
-    first, _ = json.loads((folder / "list_acc.json").read_text())
-    assert first["state"] == "failed"
+    first, again = json.loads((folder / "list_acc.json").read_text())
+    assert (first["state"], first["tried_again"]) == ("failed", True)
     assert first["reason"] == "the engine was ended by SIGKILL"
+    assert [first[key] for key in ("optimizer", "loss", "lr")] == [again[key] for key in ("optimizer", "loss", "lr")]
     assert containers() == []
 
 
@@ -194,8 +195,31 @@ def test_what_a_killed_search_has_left_goes_with_the_next_one(type_in, folder, c
     killed.kill()
     killed.communicate()
     assert containers() == [left]
-    finish(type_in("-nt", "1", *SEARCH[2:]))
+    finish(type_in("-nt", "1", *SEARCH[2:], "--fresh"))
     assert containers() == []
+
+
+def test_a_killed_search_goes_on_and_removes_its_containers(type_in, folder, containers):
+    command = ["-nt", "3", *SEARCH[2:], "--jobs", "2"]
+    killed = type_in(*command)
+    wait_for(lambda: len(containers()) == 2)
+    killed.kill()
+    killed.communicate()
+    left = {container.id for container in containers()}
+    output = finish(type_in(*command))
+    assert "had not ended when the search was killed: tried again first" in output
+    assert containers() == []
+    assert left
+    entries = json.loads((folder / "list_acc.json").read_text())
+    assert sum(entry["state"] == "complete" for entry in entries) == 3
+    assert sum(entry["tried_again"] for entry in entries) == 2
+    digest = subprocess.run(
+        ["sha256sum", "--check", "best_model_file.pt.sha256"],
+        cwd=folder / "best_model",
+        capture_output=True,
+        check=False,
+    )
+    assert digest.returncode == 0
 
 
 @pytest.mark.parametrize(
