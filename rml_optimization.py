@@ -28,12 +28,13 @@ from rml_search.options import (
     SamplerName,
     SearchOptions,
     StudyChoice,
+    check_precision,
     check_transfer_learning_file,
     parse_names,
     split_list,
 )
 from rml_search.paths import Workspace, shown
-from rml_search.results import earlier_results_aside
+from rml_search.results import earlier_results_aside, finish_move_back
 from rmldnn_contract import __version__
 
 if TYPE_CHECKING:
@@ -153,7 +154,9 @@ def run_search(
     from rml_search.network_file import check_losses, check_network_file
     from rml_search.plain_output import settings_table
     from rml_search.runtime.choice import prepare_runtime
+    from rml_storage import can_go_on
 
+    check_precision()
     network = check_network_file(options.layers)
     check_losses(network, options.losses)
     options = replace(options, grayscale=network.input_channels == 1, loss_source=network.loss_source)
@@ -166,27 +169,37 @@ def run_search(
         check_links(data_set_folders(options.data), workspace)
     with only_search_in(workspace):
         ready.runtime.remove_leftovers()
-        typer.echo(settings_table(options, plan.study, summary, ready, len(slots)))
+        settings = settings_table(options, plan.study, summary, ready, len(slots))
+        finish_move_back(workspace)
         # A study that is there is gone on with; anything else that is there makes place.
-        goes_on = workspace.study_database.exists() and not plan.study.is_fresh
+        goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
         with nullcontext() if goes_on else earlier_results_aside(workspace, typer.echo):
-            _search(options, plan, workspace, ready.runtime, slots)
+            _search(options, plan, workspace, ready.runtime, slots, settings)
 
 
 def _search(
-    options: SearchOptions, plan: SearchPlan, workspace: Workspace, runtime: Runtime, slots: Sequence[Slot]
+    options: SearchOptions,
+    plan: SearchPlan,
+    workspace: Workspace,
+    runtime: Runtime,
+    slots: Sequence[Slot],
+    settings: str,
 ) -> None:
     from rml_optuna import open_study
     from rml_search.plain_output import PlainObserver, best_table
     from rml_search.search import Search
+    from rml_storage import database_errors
 
     study = open_study(workspace, options, plan.study, typer.echo)
+    typer.echo(settings)
     running = Search(options, workspace, runtime, study, PlainObserver(options, typer.echo), plan.limits, slots)
     try:
-        running.run()
+        with database_errors(workspace):
+            running.run()
     finally:
-        typer.echo(best_table(running.records))
-        study.close()
+        with database_errors(workspace):
+            typer.echo(best_table(running.records))
+            study.close()
     if running.ended_early is not None:
         typer.echo(f"The search has ended before {options.num_trials} trials: {running.ended_early}")
     typer.echo(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")

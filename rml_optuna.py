@@ -1,32 +1,30 @@
 """The study: which hyperparameters are tried next, and what has become of those before, in Optuna's database.
 
-With ``rml_samplers`` the only module that imports Optuna.
+With ``rml_samplers`` and ``rml_storage`` the only module that imports Optuna.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import sqlite3
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
-from sqlalchemy import URL
-from sqlalchemy.exc import SQLAlchemyError
 
-from rml_samplers import build_pruner, build_sampler
-from rml_search.errors import StudyError
+from rml_samplers import build_pruner, build_sampler, grid
+from rml_search.errors import OptionError, StudyError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import SamplerName, SearchOptions, StudyChoice
 from rml_search.paths import Workspace, shown
 from rml_search.results import TrialRecord, TrialResult, TrialState
 from rml_search.study import Suggestion
 from rml_search.study_settings import check_same_study, study_settings
+from rml_storage import database_errors, load_other_study, open_storage
 from rmldnn_contract.training_log import EpochRecord
 
 STUDY_NAME = "rml-optimization"
@@ -40,7 +38,6 @@ _STATES = {
     TrialState.FAILED: OptunaState.FAIL,
 }
 _NAMES = {state: name for name, state in _STATES.items()}
-_LOCK_SECONDS = 60.0
 _MAX_DRAWS = 50
 
 # User attributes of a trial.
@@ -49,6 +46,7 @@ _REPEATS = "repeats"  #: the number of the trial whose hyperparameters it tries 
 _ATTEMPT = "attempt"
 _ASKED_FOR = "asked_for"  #: a person has put it in line
 _DUPLICATES = "duplicates"  #: it was drawn, found to be a trial that has been there, and not run
+_FIXED = "fixed_params"  #: where Optuna keeps what a trial in line shall be tried with
 _BORROWED = "borrowed"  #: it was run by another study
 
 
@@ -78,6 +76,8 @@ class OptunaStudy:
         for _ in range(_MAX_DRAWS):
             if self._is_exhausted():
                 return None
+            if self.sampler is SamplerName.GRID:
+                self._put_grid_point_in_line()
             # Sampled anew from the seed each time, so that a search that was broken off draws what a whole one does.
             self.study.sampler = build_sampler(self.sampler, self._seed(), self.options)
             trial = self.study.ask()
@@ -131,23 +131,32 @@ class OptunaStudy:
             # First in line, then ended: killed in between, this finds it in line already.
             if _is_whole(trial) and trial.number not in repeated:
                 self._put_in_line(trial.number, trial.params, trial.user_attrs.get(_ATTEMPT, 0))
+            elif not _is_whole(trial) and _FIXED in trial.system_attrs:  # it was in line, and its turn had just come
+                self.study.enqueue_trial(trial.system_attrs[_FIXED], user_attrs=trial.user_attrs)
             self.study.tell(trial.number, state=OptunaState.FAIL)
         self._read = None
         return len(left)
 
-    def enqueue(self, point: Mapping[str, Any]) -> None:
+    def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Puts hyperparameters in line that a person asks for; what is left out the sampler draws.
 
         Raises:
-            StudyError: they lie outside the search space.
+            OptionError: some lie outside the search space; none was put in line.
         """
+        low, high = self.options.lr_range
+        allowed = {
+            "optimizer": ", ".join(self.options.optimizers),
+            "loss": ", ".join(self.options.losses),
+            "learning_rate": f"{low:g} to {high:g}",
+        }
         distributions = self._distributions()
-        for name, value in point.items():
+        for name, value in (item for point in points for item in point.items()):
             if name not in distributions:
-                raise StudyError(f"--enqueue: there is no hyperparameter {name!r}: {', '.join(distributions)}")
+                raise OptionError(f"--enqueue: there is no hyperparameter {name!r}: {', '.join(distributions)}")
             if not _contains(distributions[name], value):
-                raise StudyError(f"--enqueue: {name} {value!r} is not in the search space ({distributions[name]})")
-        self.study.enqueue_trial(dict(point), user_attrs={_ASKED_FOR: True}, skip_if_exists=True)
+                raise OptionError(f"--enqueue: {name} {value!r} is not in the search space: {allowed[name]}")
+        for point in points:
+            self.study.enqueue_trial(dict(point), user_attrs={_ASKED_FOR: True}, skip_if_exists=True)
         self._read = None
 
     def borrow(self, other: optuna.Study) -> int:
@@ -200,16 +209,32 @@ class OptunaStudy:
         if self.options.seed is None:
             return None
         trials = self._trials()
-        num_draws = sum(not trial.user_attrs.keys() & {_REPEATS, _BORROWED} for trial in trials)
+        drawn = (trial for trial in trials if _is_whole(trial) or trial.state is OptunaState.WAITING)
+        num_draws = sum(not trial.user_attrs.keys() & {_REPEATS, _BORROWED} for trial in drawn)
         return (self.options.seed * 1_000_003 + num_draws) % 2**32
 
     def _is_exhausted(self) -> bool:
+        """Whether the search space is one of points, and all have been tried."""
         low, high = self.options.lr_range
-        waits = any(trial.state is OptunaState.WAITING for trial in self._trials())
-        if low != high or self.allows_duplicates or waits:
+        if (low != high and self.sampler is not SamplerName.GRID) or self.allows_duplicates or self._waits():
             return False
-        points = {(trial.params["optimizer"], trial.params["loss"]) for trial in self._tried()}
-        return len(points) == len(self.options.optimizers) * len(self.options.losses)
+        return not self._untried_grid_points()
+
+    def _waits(self) -> bool:
+        return any(trial.state is OptunaState.WAITING for trial in self._trials())
+
+    def _untried_grid_points(self) -> list[dict[str, Any]]:
+        tried = [trial.params for trial in self._tried()]
+        return [point for point in grid(self.options) if not any(_is_same(point, params) for params in tried)]
+
+    def _put_grid_point_in_line(self) -> None:
+        """The next point of the grid, in an order that the seed shuffles; some point once more when all were tried."""
+        if self._waits():
+            return
+        points = self._untried_grid_points() or grid(self.options)
+        point = random.Random(self._seed()).choice(points)  # noqa: S311 (no secret)
+        self.study.enqueue_trial(point)
+        self._read = None
 
     def _tried(self) -> Iterator[FrozenTrial]:
         """The trials whose hyperparameters need not be tried again, running ones among them."""
@@ -224,13 +249,9 @@ class OptunaStudy:
         """The number of an earlier trial of this point; None where there is none, or a person wants it again."""
         if self.allows_duplicates or trial.user_attrs.keys() & {_REPEATS, _ASKED_FOR}:
             return None
-        for other in self._tried():
-            params = other.params
-            same_names = (params["optimizer"], params["loss"]) == (point.optimizer, point.loss)
-            distance = abs(math.log(params["learning_rate"] / point.learning_rate))
-            if other.number != trial.number and same_names and distance < math.log(SAME_LEARNING_RATE):
-                return other.number
-        return None
+        params = {"optimizer": point.optimizer, "loss": point.loss, "learning_rate": point.learning_rate}
+        twins = (other.number for other in self._tried() if _is_same(params, other.params))
+        return next((number for number in twins if number != trial.number), None)
 
     def _distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
         low, high = self.options.lr_range
@@ -253,8 +274,8 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = [parse_point(text) for text in choice.enqueued]
-    with _database_errors(workspace):
-        storage = _storage(workspace)
+    with database_errors(workspace):
+        storage = open_storage(workspace)
         study = optuna.create_study(
             storage=storage,
             study_name=STUDY_NAME,
@@ -268,10 +289,9 @@ def open_study(
         if num_left:
             show(f"{num_left} trial{'s' * (num_left > 1)} had not ended when the search was killed: tried again first")
         if choice.warm_start is not None:
-            num_borrowed = opened.borrow(load_other_study(str(choice.warm_start)))
+            num_borrowed = opened.borrow(load_other_study(choice.warm_start, workspace))
             show(f"The sampler learns from {num_borrowed} trials of {choice.warm_start}")
-        for point in points:
-            opened.enqueue(point)
+        opened.enqueue(points)
     return opened
 
 
@@ -286,59 +306,6 @@ def _check_settings(study: optuna.Study, settings: Mapping[str, Any], workspace:
         )
     else:
         study.set_user_attr("settings", dict(settings))
-
-
-def load_other_study(path: str) -> optuna.Study:
-    """The only study in a database, for :meth:`OptunaStudy.borrow`. Raises StudyError."""
-    try:
-        summaries = optuna.get_all_study_summaries(URL.create("sqlite", database=path).render_as_string())
-        if len(summaries) != 1:
-            raise StudyError(f"--warm-start: {path} holds {len(summaries)} studies, not one")
-        return optuna.load_study(
-            study_name=summaries[0].study_name, storage=URL.create("sqlite", database=path).render_as_string()
-        )
-    except (SQLAlchemyError, RuntimeError, sqlite3.Error) as error:
-        raise StudyError(f"--warm-start: {path} is no study of Optuna's: {_first_line(error)}") from None
-
-
-@contextmanager
-def _database_errors(workspace: Workspace) -> Iterator[None]:
-    path = shown(workspace.study_database)
-    try:
-        yield
-    except (SQLAlchemyError, sqlite3.Error) as error:
-        reason = _first_line(error)
-        advice = "another program holds it" if "locked" in reason else "--fresh starts over and moves it to earlier/"
-        raise StudyError(f"{path} cannot be used ({reason}): {advice}") from None
-    except RuntimeError as error:
-        if "version" not in str(error):
-            raise
-        raise StudyError(f"{path} was made by another version of Optuna: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error.__cause__ or error).splitlines()[0]
-
-
-def storage_url(workspace: Workspace) -> str:
-    """The address of ``study.db``, whatever characters its path has."""
-    return URL.create("sqlite", database=str(workspace.study_database)).render_as_string()
-
-
-def _storage(workspace: Workspace) -> optuna.storages.RDBStorage:
-    """``study.db`` with a write-ahead log: what was committed outlives a kill, and a commit takes a tenth of the time.
-
-    (https://www.sqlite.org/wal.html: with ``synchronous=NORMAL`` a power failure may undo the last commits, and never
-    damages the database.)
-    """
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(workspace.study_database, timeout=_LOCK_SECONDS, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        return connection
-
-    return optuna.storages.RDBStorage(storage_url(workspace), engine_kwargs={"creator": connect})
 
 
 def suggest(trial: optuna.Trial, options: SearchOptions) -> Hyperparameters:
@@ -359,14 +326,14 @@ def _category(trial: optuna.Trial, name: str, choices: Sequence[str]) -> str:
 
 
 def parse_point(text: str) -> dict[str, Any]:
-    """The hyperparameters of one ``--enqueue``. Raises StudyError."""
+    """The hyperparameters of one ``--enqueue``, names in lower case. Raises OptionError."""
     try:
         point = json.loads(text)
-    except ValueError as error:
-        raise StudyError(f"--enqueue: {text!r} is no JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"--enqueue: {text[:80]!r} is no JSON: {error}") from None
     if not isinstance(point, dict) or not point:
-        raise StudyError(f'--enqueue: {text!r} is no object such as {{"optimizer": "adam", "learning_rate": 0.001}}')
-    return point
+        raise OptionError(f'--enqueue: {text!r} is no object such as {{"optimizer": "adam", "learning_rate": 0.001}}')
+    return {name: value.lower() if isinstance(value, str) else value for name, value in point.items()}
 
 
 def _contains(distribution: optuna.distributions.BaseDistribution, value: object) -> bool:
@@ -376,6 +343,12 @@ def _contains(distribution: optuna.distributions.BaseDistribution, value: object
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return is_number and distribution.low <= value <= distribution.high  # type: ignore[operator]
     return False
+
+
+def _is_same(point: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    same_names = all(point[name] == other[name] for name in ("optimizer", "loss"))
+    distance = abs(math.log(point["learning_rate"] / other["learning_rate"]))
+    return same_names and distance < math.log(SAME_LEARNING_RATE)
 
 
 def _is_whole(trial: FrozenTrial) -> bool:

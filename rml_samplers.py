@@ -13,21 +13,22 @@ from rml_search.options import PrunerName, SamplerName, SearchOptions
 
 def build_sampler(name: SamplerName, seed: int | None, options: SearchOptions) -> optuna.samplers.BaseSampler:
     """The sampler of that name; workers that draw at the same time do not draw the same."""
-    if name is SamplerName.RANDOM:
+    if name in {SamplerName.RANDOM, SamplerName.GRID}:  # a grid's points are put in line
         return optuna.samplers.RandomSampler(seed=seed)
-    if name is SamplerName.GRID:
-        return optuna.samplers.GridSampler(
-            {
-                "optimizer": sorted(options.optimizers),
-                "loss": sorted(options.losses),
-                "learning_rate": grid_learning_rates(*options.lr_range),
-            },
-            seed=seed,
-        )
     if name is SamplerName.QMC:
         with _without_warnings():
             return optuna.samplers.QMCSampler(seed=options.seed or 0, scramble=True, warn_independent_sampling=False)
     return optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=False)
+
+
+def grid(options: SearchOptions) -> list[dict[str, str | float]]:
+    """All points of the grid: each optimizer with each loss and each of a few learning rates."""
+    return [
+        {"optimizer": optimizer, "loss": loss, "learning_rate": rate}
+        for optimizer in sorted(options.optimizers)
+        for loss in sorted(options.losses)
+        for rate in grid_learning_rates(*options.lr_range)
+    ]
 
 
 def grid_learning_rates(low: float, high: float, count: int = 5) -> list[float]:

@@ -14,12 +14,17 @@ from rmldnn_contract.config import Configuration
 ConfigurationOf = Callable[[str], Configuration]
 
 
-def settle_best_model(workspace: Workspace, records: Iterable[TrialRecord], configuration_of: ConfigurationOf) -> bool:
+def settle_best_model(
+    workspace: Workspace, records: Iterable[TrialRecord], configuration_of: ConfigurationOf, *, verify: bool = False
+) -> bool:
     """Makes ``best_model/`` that of the best record, wherever an earlier attempt was broken off.
 
     A trial is told to the study, with the digest of its best checkpoint, while that checkpoint still lies in the
     trial's folder; this moves it. The digest beside the model is written last: where it is not that of the best
     record, something is left to do, and the checkpoint lies either in the trial's folder or in its place already.
+
+    Args:
+        verify: read the model that is there, instead of trusting the digest beside it.
 
     Returns:
         Whether the best model is there; False if its checkpoint is nowhere, or if there is no best record.
@@ -28,7 +33,8 @@ def settle_best_model(workspace: Workspace, records: Iterable[TrialRecord], conf
     if best is None or best.checkpoint_sha256 is None or best.epoch_max_acc is None:
         return False
     line = f"{best.checkpoint_sha256}  {workspace.best_checkpoint.name}\n"
-    if workspace.best_checkpoint.is_file() and _read(workspace.best_digest) == line:
+    files = (workspace.best_checkpoint, workspace.best_layers, workspace.best_config)
+    if not verify and all(path.is_file() for path in files) and _read(workspace.best_digest) == line:
         return True
     waiting = workspace.trial(best.number).checkpoint(best.epoch_max_acc)
     if not waiting.is_file() and _digest_if_there(workspace.best_checkpoint) != best.checkpoint_sha256:
@@ -45,8 +51,8 @@ def settle_best_model(workspace: Workspace, records: Iterable[TrialRecord], conf
 def drop_finished_checkpoints(workspace: Workspace, running: Iterable[int] = ()) -> None:
     """Deletes the checkpoints of all trials but those ``running``: what was worth keeping is the best model by now."""
     busy = {workspace.trial(number).folder for number in running}
-    for folder in workspace.trials.glob("[0-9]*"):
-        if folder not in busy:
+    for folder in workspace.trials.iterdir():
+        if folder.name.isdecimal() and folder not in busy:
             drop_checkpoints(workspace.trial(int(folder.name)), keep=())
 
 

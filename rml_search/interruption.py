@@ -110,6 +110,10 @@ def interruptible() -> Iterator[None]:
     handlers = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
+    except Exception as error:
+        if _state.pending is not None:  # a library has caught the interruption, and reworded it
+            raise Interrupted(_state.pending) from error
+        raise
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

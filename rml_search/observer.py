@@ -12,8 +12,8 @@ from rmldnn_contract.training_log import EpochRecord
 class SearchObserver(Protocol):
     """Something that shows or stores the course of a search."""
 
-    def trial_started(self, number: int, hyperparameters: Hyperparameters) -> None:
-        """A trial begins."""
+    def trial_started(self, number: int, place: int, hyperparameters: Hyperparameters) -> None:
+        """A trial begins, as the ``place``-th (from 1) of those that count."""
 
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
         """An epoch of trial ``number`` has been evaluated."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,6 +18,10 @@ OPTIMIZER_NAMES = ("SGD", "RMSprop", "Adagrad", "Adam", "AdamW", "LARS", "LAMB",
 LOSS_NAMES = ("Dice", "BCE", "NLL", "MSE", "Jaccard", "Focal", "Lovasz")
 
 DEFAULT_DOCKER_IMAGE = "rocketml/rmldnn:latest"
+
+#: The environment variable that our engine reads, and what it may be.
+PRECISION_VARIABLE = "RMLDNN_PRECISION"
+PRECISION_NAMES = ("auto", "float32", "bf16")
 
 MAX_IMAGE_SIDE = 16384
 MAX_NUM_PROCS = 1024
@@ -186,6 +191,13 @@ def parse_names(option: str, kind: str, text: str, known: Sequence[str]) -> tupl
 def split_list(text: str | None) -> tuple[str, ...]:
     """The items of a comma-separated list; empty where there is none."""
     return tuple(item.strip() for item in (text or "").split(",") if item.strip())
+
+
+def check_precision() -> None:
+    """Raises OptionError where the environment asks for a precision that there is none of."""
+    precision = os.environ.get(PRECISION_VARIABLE, PRECISION_NAMES[0])
+    if precision not in PRECISION_NAMES:
+        raise OptionError(f"the variable {PRECISION_VARIABLE} is {precision!r}, none of {', '.join(PRECISION_NAMES)}")
 
 
 def check_transfer_learning_file(path: Path) -> None:

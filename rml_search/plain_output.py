@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
@@ -10,7 +11,7 @@ from rml_search.dataset import DataSetSummary
 from rml_search.doctor import Finding
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.inference import InferenceResult
-from rml_search.options import SearchOptions, StudyChoice
+from rml_search.options import PRECISION_VARIABLE, SearchOptions, StudyChoice
 from rml_search.paths import shown
 from rml_search.prepare import PrepareSummary
 from rml_search.results import TrialRecord, TrialResult, TrialState, best_epoch, best_record
@@ -50,6 +51,9 @@ def settings_table(
         ("Test images", str(data.test)),
         ("Image size", "{} x {}".format(*options.image_size)),
         ("Batch size", f"{options.batch_size} (test {options.test_batch_size})"),
+        ("Precision", f"{os.environ[PRECISION_VARIABLE]}, as {PRECISION_VARIABLE} says")
+        if PRECISION_VARIABLE in os.environ
+        else ("Precision", "the engine's own"),
         ("Seed", "none" if options.seed is None else str(options.seed)),
         ("Sampler, pruner", f"{study.sampler.value}, {study.pruner.value}"),
         ("Runtime", f"{ready.runtime.describe()}, because {ready.reason}"),
@@ -119,12 +123,10 @@ class PlainObserver:
         self._show = show
         self._epochs: dict[int, list[EpochRecord]] = {}
 
-    def trial_started(self, number: int, hyperparameters: Hyperparameters) -> None:
+    def trial_started(self, number: int, place: int, hyperparameters: Hyperparameters) -> None:
         """``Trial 3 (4 of 50): adam, bce, learning rate 0.00143``."""
         self._epochs[number] = []
-        # Trials that are tried again have numbers beyond those that were asked for.
-        place = f" ({number + 1} of {self._num_trials})" if number < self._num_trials else ""
-        self._show(f"Trial {number}{place}: {hyperparameters}")
+        self._show(f"Trial {number} ({place} of {self._num_trials}): {hyperparameters}")
 
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
         """``  epoch  7/50: accuracy 0.842, loss 0.1234 (best 0.851 in epoch 5)``."""
@@ -142,6 +144,9 @@ class PlainObserver:
         """``Trial 3 complete after 12 s: accuracy 0.851 in epoch 5 (best 0.904, trial 1)``."""
         self._epochs.pop(result.number, None)
         head = f"Trial {result.number} {result.state.value} after {result.seconds:.0f} s: "
+        if result.is_broken_off:
+            self._show(f"Trial {result.number} broken off after {result.seconds:.0f} s: {result.reason}")
+            return
         if result.state is TrialState.FAILED:
             self._show(head + (result.reason or "for no known reason"))
             return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,6 +22,8 @@ from rml_search.interruption import uninterrupted
 from rml_search.paths import TrialPaths, Workspace, shown, write_atomically
 from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_contract.training_log import EpochRecord
+
+_PARTIAL = ".partial"  #: ends the name of a folder into which results are just being moved
 
 
 class TrialState(str, Enum):
@@ -186,24 +190,40 @@ def earlier_results_aside(workspace: Workspace, show: Callable[[str], None]) -> 
         raise
 
 
+def _close_journal(workspace: Workspace) -> None:
+    """Lets SQLite fold a journal that a killed search has left into ``study.db``: each alone would be worth nothing."""
+    if workspace.study_database.exists():
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(workspace.study_database)) as study:
+            study.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def move_aside(workspace: Workspace, when: datetime) -> Path | None:
     """Moves what an earlier search has left into a dated folder, all or nothing; None where there is nothing.
 
     Raises:
         WriteError: the system refuses it.
     """
+    _close_journal(workspace)
     there = [path for path in workspace.results() if path.exists()]
     if not there:
         return None
     folder = workspace.earlier(when)
-    folder.mkdir(parents=True)
+    partial = folder.with_name(f".{folder.name}{_PARTIAL}")
+    partial.mkdir(parents=True)
     try:
         for path in there:
-            path.rename(folder / path.name)
+            path.rename(partial / path.name)
+        partial.rename(folder)
     except OSError as error:
-        move_back(workspace, folder)
+        move_back(workspace, partial)
         raise WriteError(f"cannot move {shown(Path(error.filename))} aside: {error.strerror}") from None
     return folder
+
+
+def finish_move_back(workspace: Workspace) -> None:
+    """Brings back what a search had begun to move aside when it was killed, so that all of it is in one place."""
+    for partial in workspace.root.glob(f"earlier/.*{_PARTIAL}"):
+        move_back(workspace, partial)
 
 
 def move_back(workspace: Workspace, folder: Path) -> None:

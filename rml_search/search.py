@@ -106,13 +106,18 @@ class Search:
         options = replace(self.options, layers=self.workspace.trial_layers)
         runner = TrialRunner(options, self.workspace, self.runtime)
         with uninterrupted():
-            self._write_results()
+            self._write_results(verify=True)
+            self._heed_target(best_record(self.records))
+            if self._num_counted() >= self.options.num_trials:
+                self.observer.note(f"All {self.options.num_trials} trials have run: a larger --num-trials adds more")
             try:
                 self._loop(runner)
             except BaseException as error:
                 self._break_off("interrupted" if not isinstance(error, Exception) else str(error))
                 raise
-        if best_record(self.records) is None and self.ended_early is None:
+        if best_record(self.records) is None:
+            if self.ended_early is not None:
+                raise AllTrialsFailedError(f"the search has ended before any trial has worked: {self.ended_early}")
             raise self._all_failed()
 
     def _loop(self, runner: TrialRunner) -> None:
@@ -134,27 +139,30 @@ class Search:
         except queue.Empty:
             return None
 
+    def _num_counted(self) -> int:
+        return sum(not record.tried_again for record in self.records)
+
     # --- starting --------------------------------------------------------------------------------------
 
     def _start_trials(self, runner: TrialRunner) -> None:
         while self.ended_early is None and len(self._running) < len(self.slots):
-            num_begun = sum(not record.tried_again for record in self.records) + len(self._running)
+            num_begun = self._num_counted() + len(self._running)
             if num_begun >= self.options.num_trials:
                 return
             suggestion = self.study.ask()
             if suggestion is None:
                 self.ended_early = "every point of the search space has been tried"
                 return
-            self._start(runner, suggestion)
+            self._start(runner, suggestion, place=num_begun + 1)
 
-    def _start(self, runner: TrialRunner, suggestion: Suggestion) -> None:
+    def _start(self, runner: TrialRunner, suggestion: Suggestion, *, place: int) -> None:
         taken = [running.slot for running in self._running.values()]
         free = list(self.slots)
         for slot in taken:
             free.remove(slot)
         running = _Running(suggestion, free[0])
         self._running[suggestion.number] = running
-        self.observer.trial_started(suggestion.number, suggestion.hyperparameters)
+        self.observer.trial_started(suggestion.number, place, suggestion.hyperparameters)
         running.thread = threading.Thread(target=self._work, args=(runner, running), name=f"trial {suggestion.number}")
         running.thread.start()
 
@@ -230,7 +238,8 @@ class Search:
     def _remember(self, result: TrialResult, attempt: int) -> None:
         """Tells the study, and makes the files agree with it."""
         fails_by_chance = result.state is TrialState.FAILED and result.is_machines_fault
-        if result.is_broken_off and result.state is TrialState.FAILED:
+        could_not_run = result.is_broken_off or result.every_trial_would_fail
+        if could_not_run and result.state is TrialState.FAILED:
             self.study.try_again(result, attempt)
         elif fails_by_chance and attempt < self.limits.retries:
             self.study.try_again(result, attempt + 1)
@@ -249,17 +258,17 @@ class Search:
             return None
         return file_digest(self.workspace.trial(result.number).checkpoint(epoch.epoch))
 
-    def _write_results(self) -> None:
+    def _write_results(self, *, verify: bool = False) -> None:
         records = self.records
-        there = settle_best_model(self.workspace, records, self._configuration)
+        there = settle_best_model(self.workspace, records, self._configuration, verify=verify)
         drop_finished_checkpoints(self.workspace, self._running)
         if records:
             write_list_acc(self.workspace, records)
         best = best_record(records)
         if best is not None and not there:
             self.observer.note(
-                f"The checkpoint of the best trial, {best.number}, is gone from {shown(self.workspace.best_model)}: "
-                "--fresh starts a new search"
+                f"The checkpoint of the best trial, {best.number}, is gone from {shown(self.workspace.best_model)}, "
+                "or was changed: --fresh starts a new search"
             )
 
     def _configuration(self, loss: str) -> Configuration:
@@ -270,9 +279,14 @@ class Search:
             raise EngineFailedError(f"trial {result.number} failed: {result.reason}", int(result.exit_status))
         if self._failures_in_a_row >= self.limits.max_consecutive_failures:
             raise self._all_failed()
+        self._heed_target(best_record(self.records))
+
+    def _heed_target(self, best: TrialRecord | None) -> None:
         target = self.limits.target_accuracy
-        if target is not None and (result.max_accuracy or 0.0) >= target and self.ended_early is None:
-            self.ended_early = f"trial {result.number} has reached {result.max_accuracy:.3f} (--target-accuracy)"
+        if target is None or best is None or best.max_acc is None or self.ended_early is not None:
+            return
+        if best.max_acc >= target:
+            self.ended_early = f"trial {best.number} has reached {best.max_acc:.3f} (--target-accuracy)"
             self._end_all(Verdict(TrialState.FAILED, "stopped at --target-accuracy", is_broken_off=True))
 
     def _end_all(self, verdict: Verdict) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from rml_search.best_model import file_digest
 from rml_search.dataset import data_set_folders
 from rml_search.errors import StudyError
-from rml_search.options import SearchOptions
+from rml_search.options import PRECISION_NAMES, PRECISION_VARIABLE, SearchOptions
 
 _GO_ON_OR_START_OVER = (
     "give the same options to go on, or --fresh to start over (what is there moves to earlier/, nothing is lost)"
@@ -38,6 +39,7 @@ def study_settings(options: SearchOptions) -> dict[str, Any]:
         "--image-size": list(options.image_size),
         "--num-procs": options.num_procs,
         "--seed": options.seed,
+        PRECISION_VARIABLE: os.environ.get(PRECISION_VARIABLE, PRECISION_NAMES[0]),
     }
 
 

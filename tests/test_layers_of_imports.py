@@ -21,10 +21,11 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
-    "rml_optimization": {"rml_command_options", "rml_optuna", "rml_search", "rmldnn_contract"},
+    "rml_optimization": {"rml_command_options", "rml_optuna", "rml_search", "rml_storage", "rmldnn_contract"},
     "rml_command_options": {"rml_search", "rmldnn_contract"},
-    "rml_optuna": {"rml_samplers", "rml_search", "rmldnn_contract"},
+    "rml_optuna": {"rml_samplers", "rml_search", "rml_storage", "rmldnn_contract"},
     "rml_samplers": {"rml_search", "rmldnn_contract"},
+    "rml_storage": {"rml_search", "rmldnn_contract"},
     "rml_search": {"rmldnn_contract"},
     "rmldnn_torch": {"rmldnn_contract"},
     "rmldnn_contract": set(),
@@ -33,7 +34,7 @@ ALLOWED_PARTS = {
 #: Library -> the only parts that may import it.
 OWNERS = {
     "docker": {"rml_search"},
-    "optuna": {"rml_optuna", "rml_samplers"},
+    "optuna": {"rml_optuna", "rml_samplers", "rml_storage"},
     "torch": {"rmldnn_torch"},
     "typer": {"rml_command_options", "rml_optimization"},
 }

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Protocol
 
 from rml_search.mounts import Mount
+from rml_search.options import PRECISION_VARIABLE
 from rmldnn_contract.exit_status import ExitStatus
 
 #: Where a container sees the working directory.
 CONTAINER_DIRECTORY = "/home/ubuntu"
 
-_PASSED_ON = ("RMLDNN_PRECISION",)
+_PASSED_ON = (PRECISION_VARIABLE,)
 
 #: How long an engine may take to end after it was asked to, before it is killed.
 STOP_SECONDS = 5
@@ -77,8 +78,8 @@ class EngineExit:
 
 
 def was_killed(code: int) -> bool:
-    """Whether the exit code is that of SIGKILL, which nobody sends but the system, short of memory, or a person."""
-    return code in {-signal.SIGKILL, 128 + signal.SIGKILL}
+    """Whether the exit code is that of SIGKILL or SIGTERM: from a system short of memory, or a person."""
+    return code in {code for number in (signal.SIGKILL, signal.SIGTERM) for code in (-number, 128 + number)}
 
 
 class RunningEngine(Protocol):

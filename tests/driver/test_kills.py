@@ -15,11 +15,12 @@ from pathlib import Path
 import optuna
 import pytest
 
-from rml_optuna import STUDY_NAME, storage_url
+from rml_optuna import STUDY_NAME
 from rml_search.best_model import file_digest
 from rml_search.paths import Workspace
 from rml_search.results import best_record, read_list_acc
 from rml_search.synthetic import write_synthetic_data
+from rml_storage import storage_url
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NUM_KILLS, NUM_TRIALS = 25, 6

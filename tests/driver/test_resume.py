@@ -9,20 +9,21 @@ from pathlib import Path
 import optuna
 import pytest
 
-from rml_optuna import STUDY_NAME, open_study, storage_url
+from rml_optuna import STUDY_NAME, open_study
 from rml_search import best_model, search
-from rml_search.errors import StudyError
+from rml_search.errors import AllTrialsFailedError, OptionError, StudyError
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.options import StudyChoice
 from rml_search.results import best_record, read_list_acc
 from rml_search.search import Search
+from rml_storage import can_go_on, storage_url
 
 
 class Silent:
     def __init__(self):
         self.notes = []
 
-    def trial_started(self, number, hyperparameters):
+    def trial_started(self, number, place, hyperparameters):
         pass
 
     def epoch_finished(self, number, epoch):
@@ -228,3 +229,65 @@ def test_databases_that_are_none_of_ours_are_one_line(workspace, make_options):
     study.add_trial(optuna.create_trial(value=0.5))
     with pytest.raises(StudyError, match="was made by an older version or another program: --fresh starts over"):
         open_study(workspace, make_options(), StudyChoice(), print)
+
+
+def test_what_was_in_line_is_not_lost_while_its_turn_comes(workspace, make_options, scripted, script, monkeypatch):
+    enqueued = StudyChoice(enqueued=('{"optimizer": "SGD", "learning_rate": 0.002, "loss": "dice"}',))
+    study = open_study(workspace, make_options(), enqueued, print)
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Trial, "suggest_float", lambda *_, **__: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            study.ask()
+    suggestion = open_study(workspace, make_options(), enqueued, print).ask()
+    point = suggestion.hyperparameters
+    assert (point.optimizer, point.loss, point.learning_rate) == ("sgd", "dice", 0.002)
+
+
+def test_a_study_in_which_nothing_has_worked_is_not_gone_on_with(workspace, make_options, scripted, script):
+    options = make_options(num_trials=1)
+    assert not can_go_on(workspace, options)
+    workspace.study_database.touch()
+    assert not can_go_on(workspace, options)
+    with pytest.raises(AllTrialsFailedError):
+        part_of_search(workspace, options, scripted(script(code=1))).run()
+    assert can_go_on(workspace, options)
+    assert not can_go_on(workspace, make_options(num_epochs=7))
+    part_of_search(workspace, make_options(num_trials=2), scripted(script([0.5]))).run()
+    assert can_go_on(workspace, make_options(num_epochs=7))
+
+
+def test_a_best_model_that_was_changed_is_told_and_its_files_come_back(workspace, make_options, scripted, script):
+    part_of_search(workspace, make_options(num_trials=1), scripted(script([0.5]))).run()
+    workspace.best_config.unlink()
+    part_of_search(workspace, make_options(num_trials=1), scripted()).run()
+    check_agreement(workspace, 1)
+    workspace.best_checkpoint.write_text("something else")
+    going_on = part_of_search(workspace, make_options(num_trials=1), scripted())
+    going_on.run()
+    assert "or was changed: --fresh starts a new search" in going_on.observer.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is no JSON"),
+        ("[" * 60000, "is no JSON"),
+        ("3", "is no object such as"),
+        ('{"momentum": 1}', "there is no hyperparameter 'momentum': optimizer, loss, learning_rate"),
+        ('{"optimizer": "lamb"}', "optimizer 'lamb' is not in the search space: adam, sgd"),
+        ('{"learning_rate": 0.5}', "learning_rate 0.5 is not in the search space: 0.001 to 0.01"),
+        ('{"learning_rate": true}', "learning_rate True is not in the search space"),
+    ],
+)
+def test_points_that_cannot_be_put_in_line(workspace, make_options, text, message):
+    good = '{"optimizer": "adam"}'
+    with pytest.raises(OptionError, match=message):
+        open_study(workspace, make_options(), StudyChoice(enqueued=(good, text)), print)
+    assert not can_go_on(workspace, make_options()), "the good one was put in line all the same"
+
+
+def test_a_warm_start_needs_the_study_of_another_search(workspace, make_options, tmp_path):
+    for path in (tmp_path / "none.db", tmp_path, workspace.study_database):
+        with pytest.raises(StudyError, match=r"is not the study\.db of another search"):
+            open_study(workspace, make_options(), StudyChoice(warm_start=path), print)
+    assert not (tmp_path / "none.db").exists()

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import sqlite3
+from contextlib import closing
 from datetime import datetime
 
 import optuna
 import pytest
 
-from rml_optuna import STUDY_NAME, open_study, storage_url
+from rml_optuna import STUDY_NAME, open_study
 from rml_search.errors import AllTrialsFailedError, EngineFailedError, NoResultsError, WorkspaceInUseError, WriteError
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.lock import only_search_in
 from rml_search.options import StudyChoice
 from rml_search.paths import Workspace
-from rml_search.results import best_record, earlier_results_aside, move_aside, move_back, read_list_acc
+from rml_search.results import (
+    best_record,
+    earlier_results_aside,
+    finish_move_back,
+    move_aside,
+    move_back,
+    read_list_acc,
+)
 from rml_search.search import Search
+from rml_storage import storage_url
 
 
 class Recorder:
@@ -26,7 +37,7 @@ class Recorder:
     def __init__(self):
         self.events = []
 
-    def trial_started(self, number, hyperparameters):
+    def trial_started(self, number, place, hyperparameters):
         self.events.append(("start", number))
 
     def epoch_finished(self, number, epoch):
@@ -196,14 +207,42 @@ def test_earlier_results_move_aside_whole(workspace, make_options, scripted, scr
     assert (first / "best_model" / "best_model_file.pt").exists()
 
 
-def test_a_study_moves_with_its_journal(workspace):
-    names = ["study.db", "study.db-journal", "study.db-shm", "study.db-wal"]
-    for name in names:
-        (workspace.root / name).write_text(name)
+def test_a_study_moves_with_what_its_journal_holds(workspace, tmp_path):
+    killed = tmp_path / "killed.db"
+    database = sqlite3.connect(killed)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("CREATE TABLE trials (number INTEGER)")
+    database.execute("INSERT INTO trials VALUES (7)")
+    database.commit()
+    for ending in ("", "-wal", "-shm"):  # as a kill leaves them: all is in the journal
+        shutil.copy(f"{killed}{ending}", f"{workspace.study_database}{ending}")
+    database.close()
     aside = move_aside(workspace, datetime(2026, 1, 1))
-    assert sorted(path.name for path in aside.iterdir()) == names
+    assert [path.name for path in aside.iterdir()] == ["study.db"]
+    with closing(sqlite3.connect(aside / "study.db")) as moved:
+        assert moved.execute("SELECT number FROM trials").fetchall() == [(7,)]
     move_back(workspace, aside)
-    assert [(workspace.root / name).read_text() for name in names] == names
+    assert workspace.study_database.is_file()
+
+
+def test_a_move_that_was_killed_is_undone(workspace, make_options, scripted, script, monkeypatch):
+    finished_search(workspace, make_options(), scripted(script([0.5]), script([0.4])))
+    before = {path.name for path in workspace.results() if path.exists()}
+    rename = type(workspace.root).rename
+
+    def die(path, target):
+        if path.name == "trials":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(workspace.root), "rename", die)
+        with pytest.raises(KeyboardInterrupt):
+            move_aside(workspace, datetime(2026, 1, 1))
+    assert not workspace.list_acc.exists()
+    finish_move_back(workspace)
+    assert {path.name for path in workspace.results() if path.exists()} == before
+    assert list((workspace.root / "earlier").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["a?b", "a%20b", "{x}", "?mode=ro", "a#b", "a:b@c", "a b"])

@@ -1,0 +1,106 @@
+"""The study's database: SQLite files, as Optuna lays them out.
+
+With ``rml_optuna`` and ``rml_samplers`` the only module that imports Optuna.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import optuna
+from sqlalchemy import URL
+from sqlalchemy.exc import SQLAlchemyError
+
+from rml_search.errors import StudyError
+from rml_search.options import SearchOptions
+from rml_search.paths import Workspace, shown
+from rml_search.study_settings import study_settings
+
+_LOCK_SECONDS = 60.0
+
+
+def can_go_on(workspace: Workspace, options: SearchOptions) -> bool:
+    """Whether ``study.db`` holds a search to go on with.
+
+    None without a trial, and none where nothing has worked so far and the options are other ones now: those results
+    make place. A database that cannot be read is left to :func:`open_study`, which says so.
+    """
+    if not workspace.study_database.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(workspace.study_database, timeout=_LOCK_SECONDS)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "trials" not in tables:
+                return False
+            states = {state for (state,) in database.execute("SELECT DISTINCT state FROM trials")}
+            settings = database.execute(
+                "SELECT value_json FROM study_user_attributes WHERE key = 'settings'"
+            ).fetchone()
+    except sqlite3.Error:
+        return True
+    is_same = settings is not None and json.loads(settings[0]) == study_settings(options)
+    return bool(states) and (is_same or bool(states & {"COMPLETE", "PRUNED"}))
+
+
+def load_other_study(file: Path, workspace: Workspace) -> optuna.Study:
+    """The only study in a database, for :meth:`OptunaStudy.borrow`. Raises StudyError."""
+    path = str(file)
+    if not file.is_file() or file.resolve() == workspace.study_database:
+        raise StudyError(f"--warm-start: {path} is not the study.db of another search")
+    try:
+        summaries = optuna.get_all_study_summaries(URL.create("sqlite", database=path).render_as_string())
+        if len(summaries) != 1:
+            raise StudyError(f"--warm-start: {path} holds {len(summaries)} studies, not one")
+        return optuna.load_study(
+            study_name=summaries[0].study_name, storage=URL.create("sqlite", database=path).render_as_string()
+        )
+    except (SQLAlchemyError, RuntimeError, sqlite3.Error) as error:
+        raise StudyError(f"--warm-start: {path} is no study of Optuna's: {_first_line(error)}") from None
+
+
+@contextmanager
+def database_errors(workspace: Workspace) -> Iterator[None]:
+    """Tells of a database that cannot be used, as a StudyError."""
+    path = shown(workspace.study_database)
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
+        reason = _first_line(error)
+        advice = "another program holds it" if "locked" in reason else "--fresh starts over and moves it to earlier/"
+        raise StudyError(f"{path} cannot be used ({reason}): {advice}") from None
+    except RuntimeError as error:
+        if "version" not in str(error):
+            raise
+        raise StudyError(f"{path} was made by another version of Optuna: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    """Of the error at the bottom, which is the database's own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0]
+
+
+def storage_url(workspace: Workspace) -> str:
+    """The address of ``study.db``, whatever characters its path has."""
+    return URL.create("sqlite", database=str(workspace.study_database)).render_as_string()
+
+
+def open_storage(workspace: Workspace) -> optuna.storages.RDBStorage:
+    """``study.db`` with a write-ahead log: what was committed outlives a kill, and a commit takes a tenth of the time.
+
+    (https://www.sqlite.org/wal.html: with ``synchronous=NORMAL`` a power failure may undo the last commits, and never
+    damages the database.)
+    """
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(workspace.study_database, timeout=_LOCK_SECONDS, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+    return optuna.storages.RDBStorage(storage_url(workspace), engine_kwargs={"creator": connect})
