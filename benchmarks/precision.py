@@ -10,21 +10,14 @@ precisions may not differ by more.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from tabulate import tabulate
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(CHECKOUT))
-
+from one_training import CHECKOUT, accuracies, image_data
 from rml_search.synthetic import write_synthetic_data
-from rmldnn_contract.training_log import read_epochs, without_stamp
 
 PRECISIONS = ("float32", "bf16")
 
@@ -44,43 +37,25 @@ def main() -> None:
         if options.data is None:
             options.data = Path(folder, "data")
             write_synthetic_data(options.data, num_train=96, num_test=32, size=128, seed=0)
-        accuracies: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+        best: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
         for seed in range(options.seeds):
             for precision in PRECISIONS:
-                accuracies[precision].append(_best_accuracy(options, precision, seed, Path(folder)))
-    rows = [[f"seed {seed}", *(accuracies[name][seed] for name in PRECISIONS)] for seed in range(options.seeds)]
-    rows.append(["mean", *(statistics.mean(accuracies[name]) for name in PRECISIONS)])
-    rows.append(["standard deviation", *(statistics.stdev(accuracies[name]) for name in PRECISIONS)])
+                best[precision].append(_best_accuracy(options, precision, seed, Path(folder)))
+    rows = [[f"seed {seed}", *(best[name][seed] for name in PRECISIONS)] for seed in range(options.seeds)]
+    rows.append(["mean", *(statistics.mean(best[name]) for name in PRECISIONS)])
+    rows.append(["standard deviation", *(statistics.stdev(best[name]) for name in PRECISIONS)])
     print(tabulate(rows, headers=["best Dice", *PRECISIONS], floatfmt=".3f"))
 
 
 def _best_accuracy(options: argparse.Namespace, precision: str, seed: int, folder: Path) -> float:
-    data = options.data.resolve()
-    document = {
+    network = {
         "layers": str(options.layers.resolve()),
         "num_epochs": options.epochs,
-        "data": {
-            "type": "images",
-            "input_path": f"{data}/train/inputs",
-            "target_path": f"{data}/train/targets",
-            "test_input_path": f"{data}/test/inputs",
-            "test_target_path": f"{data}/test/targets",
-            "batch_size": 16,
-            "target_is_mask": True,
-            "preload": True,
-            "transforms": [{"resize": [options.size, options.size]}],
-        },
+        "data": image_data(options.data, options.size),
         "optimizer": {"type": "Adam", "learning_rate": 0.001},
         "loss": {"function": "BCE"},
     }
-    (folder / "config.json").write_text(json.dumps({"neural_network": document}), encoding="utf-8")
-    command = [sys.executable, "-m", "rmldnn_torch", "--config=config.json", f"--precision={precision}"]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "RMLDNN_SEED": str(seed)}
-    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if run.returncode:
-        sys.exit(run.stdout[-2000:])
-    epochs = read_epochs(without_stamp(line) for line in run.stdout.splitlines())
-    return max(epoch.accuracy for epoch in epochs if epoch.accuracy is not None)
+    return max(accuracies(network, folder, f"--precision={precision}", seed=seed))
 
 
 if __name__ == "__main__":

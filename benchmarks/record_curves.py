@@ -12,18 +12,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(CHECKOUT))
-
+from one_training import CHECKOUT, accuracies, image_data
 from rml_samplers import grid_learning_rates
 from rml_search.paths import write_atomically
-from rmldnn_contract.training_log import read_epochs, without_stamp
 
 OPTIMIZERS, LOSSES = ("adam", "rmsprop", "sgd"), ("bce", "dice")
 SEEDS = (0, 1, 2)
@@ -43,47 +37,23 @@ def main() -> None:
     for seed, optimizer, loss, rate in itertools.product(SEEDS, OPTIMIZERS, LOSSES, grid_learning_rates(0.001, 0.01)):
         if (optimizer, loss, rate, seed) in done:
             continue
-        accuracies = _train(options, optimizer, loss, rate, seed)
-        curves.append(
-            {"optimizer": optimizer, "loss": loss, "learning_rate": rate, "seed": seed, "accuracies": accuracies}
-        )
+        curve = _train(options, optimizer, loss, rate, seed)
+        curves.append({"optimizer": optimizer, "loss": loss, "learning_rate": rate, "seed": seed, "accuracies": curve})
         write_atomically(options.out, "[\n" + ",\n".join(map(json.dumps, curves)) + "\n]\n")
-        print(f"{optimizer}, {loss}, {rate:.3g}, seed {seed}: {max(accuracies):.3f}", flush=True)
+        print(f"{optimizer}, {loss}, {rate:.3g}, seed {seed}: {max(curve):.3f}", flush=True)
 
 
 def _train(options: argparse.Namespace, optimizer: str, loss: str, rate: float, seed: int) -> list[float]:
-    data = options.data.resolve()
-    document = {
+    scheduler = {"type": "Exponential", "gamma": 0.95}
+    network = {
         "layers": str(options.layers.resolve()),
         "num_epochs": options.epochs,
-        "data": {
-            "type": "images",
-            "input_path": f"{data}/train/inputs",
-            "target_path": f"{data}/train/targets",
-            "test_input_path": f"{data}/test/inputs",
-            "test_target_path": f"{data}/test/targets",
-            "batch_size": 16,
-            "target_is_mask": True,
-            "target_grayscale": True,
-            "preload": True,
-            "transforms": [{"resize": [options.size, options.size]}],
-        },
-        "optimizer": {
-            "type": optimizer,
-            "learning_rate": rate,
-            "lr_scheduler": {"type": "Exponential", "gamma": 0.95},
-        },
+        "data": image_data(options.data, options.size),
+        "optimizer": {"type": optimizer, "learning_rate": rate, "lr_scheduler": scheduler},
         "loss": {"function": loss},
     }
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "RMLDNN_SEED": str(seed)}
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "config.json").write_text(json.dumps({"neural_network": document}), encoding="utf-8")
-        command = [sys.executable, "-m", "rmldnn_torch", "--config=config.json"]
-        run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if run.returncode:
-        sys.exit(run.stdout[-2000:])
-    epochs = read_epochs(without_stamp(line) for line in run.stdout.splitlines())
-    return [round(epoch.accuracy, 4) for epoch in epochs if epoch.accuracy is not None]
+        return [round(accuracy, 4) for accuracy in accuracies(network, Path(folder), seed=seed)]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -83,12 +83,12 @@ def main() -> None:
 
 
 def _parse_options() -> argparse.Namespace:
-    def names(known: object) -> object:
+    def names(known: Collection[str]) -> Callable[[str], list[str]]:
         def split(text: str) -> list[str]:
             chosen = text.split(",")
-            unknown = set(chosen) - set(known)  # type: ignore[call-overload]
+            unknown = set(chosen) - set(known)
             if unknown:
-                raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: choose from {', '.join(known)}")  # type: ignore[call-overload]
+                raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: choose from {', '.join(known)}")
             return chosen
 
         return split
