@@ -75,8 +75,12 @@ class DockerRuntime:
     def remove_leftovers(self) -> None:
         """Removes the containers of a search that was killed; those of an inference may be at work."""
         labels = [f"{LABEL}={self._workspace.root}", f"{LABEL}.serves=search"]
+        containers: list[Container] = []
         with contextlib.suppress(*_SDK_ERRORS):
-            for container in self._client().containers.list(all=True, filters={"label": labels}):
+            # One that goes by itself meanwhile is no reason to leave the others.
+            containers = self._client().containers.list(all=True, filters={"label": labels}, ignore_removed=True)
+        for container in containers:
+            with contextlib.suppress(*_SDK_ERRORS):
                 container.remove(force=True, v=True)
 
     @contextmanager

@@ -57,16 +57,17 @@ def folder(files: Path, person: tuple[int, int]) -> Iterator[Path]:
 
 
 @pytest.fixture
-def type_in(folder: Path, person: tuple[int, int], docker_image: str) -> Callable[..., subprocess.Popen[str]]:
-    """Starts a command of ours as the person, who may use the Docker engine."""
+def type_in(folder: Path, person: tuple[int, int], docker_image: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a command of ours as the person, who may use the Docker engine; a test that fails leaves none behind."""
     socket_group = Path("/var/run/docker.sock").stat().st_gid
+    started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, image: str = docker_image) -> subprocess.Popen[str]:
         # Root's Python may lie where nobody else may look: the person may read all, and write only what is theirs.
         become = ["setpriv", f"--reuid={person[0]}", f"--regid={person[1]}", f"--groups={socket_group}"]
         become += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
         program = [sys.executable, str(CHECKOUT / "rml_optimization.py")]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*(become if os.getuid() == 0 else []), *program, *arguments, "--docker-image", image],
             cwd=folder,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder), "PYTHONUNBUFFERED": "1"},
@@ -74,14 +75,22 @@ def type_in(folder: Path, person: tuple[int, int], docker_image: str) -> Callabl
             stderr=subprocess.STDOUT,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        if process.stdout is not None and not process.stdout.closed:  # nobody has waited for its end
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture
 def containers(docker_client, folder: Path) -> Callable[[], list]:
     """Lists the containers of this search, those that have ended included."""
-    return lambda: docker_client.containers.list(all=True, filters={"label": f"{LABEL}={folder}"})
+    labels = {"label": f"{LABEL}={folder}"}
+    # The SDK asks after each container once more, and one may go in between.
+    return lambda: docker_client.containers.list(all=True, filters=labels, ignore_removed=True)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> object:
