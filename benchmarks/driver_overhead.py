@@ -129,7 +129,7 @@ def _ours(folder: Path, num_epochs: int) -> float:
     write_synthetic_data(folder / "data", num_train=2, num_test=1, size=32, seed=0)
     (folder / "layers.json").write_text("[]")
     options = SearchOptions(
-        NUM_TRIALS, num_epochs, ("adam", "sgd"), ("bce", "dice"), folder / "layers.json", folder / "data", seed=0
+        NUM_TRIALS, num_epochs, ("adam", "sgd"), ("bce", "dice"), (folder / "layers.json",), folder / "data", seed=0
     )
     study = open_study(workspace, options, StudyChoice(), print)
     search = Search(options, workspace, NoRuntime(workspace), study, Silent())

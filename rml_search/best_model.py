@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
+from rml_search.hyperparameters import Hyperparameters
+from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, write_atomically
 from rml_search.results import TrialRecord, best_record, drop_checkpoints
-from rmldnn_contract.config import Configuration
-
-#: The configuration that runs a model which was trained with this loss.
-ConfigurationOf = Callable[[str], Configuration]
+from rml_search.trial_config import inference_configuration, network_index
 
 
 def settle_best_model(
-    workspace: Workspace, records: Iterable[TrialRecord], configuration_of: ConfigurationOf, *, verify: bool = False
+    workspace: Workspace, records: Iterable[TrialRecord], options: SearchOptions, *, verify: bool = False
 ) -> bool:
     """Makes ``best_model/`` that of the best record, wherever an earlier attempt was broken off.
 
@@ -40,8 +39,10 @@ def settle_best_model(
     if not waiting.is_file() and _digest_if_there(workspace.best_checkpoint) != best.checkpoint_sha256:
         return False
     workspace.best_model.mkdir(exist_ok=True)
-    write_atomically(workspace.best_layers, workspace.trial_layers.read_text(encoding="utf-8"))
-    write_atomically(workspace.best_config, configuration_of(best.loss).to_json())
+    point = Hyperparameters.from_point(best.point)
+    layers = workspace.trial_layers(network_index(options, point))
+    write_atomically(workspace.best_layers, layers.read_text(encoding="utf-8"))
+    write_atomically(workspace.best_config, inference_configuration(options, point, workspace).to_json())
     if waiting.is_file():
         waiting.replace(workspace.best_checkpoint)
     write_atomically(workspace.best_digest, line)
@@ -63,6 +64,11 @@ def file_digest(path: Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """The SHA-256 of a text in UTF-8, as hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest_if_there(path: Path) -> str | None:

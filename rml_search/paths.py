@@ -82,10 +82,9 @@ class Workspace:
         """The folder that holds a folder for each trial."""
         return self.root / "trials"
 
-    @property
-    def trial_layers(self) -> Path:
-        """The network of all trials, as it was when the search began."""
-        return self.trials / "layers.json"
+    def trial_layers(self, index: int) -> Path:
+        """One of the networks of all trials (from 0), as it was when the search began."""
+        return self.trials / ("layers.json" if index == 0 else f"layers_{index + 1}.json")
 
     @property
     def best_model(self) -> Path:

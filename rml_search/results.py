@@ -8,7 +8,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -20,6 +20,7 @@ from rml_search.errors import NoResultsError, WriteError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.interruption import uninterrupted
 from rml_search.paths import TrialPaths, Workspace, shown, write_atomically
+from rml_search.search_space import LEARNING_RATE, LOSS, OPTIMIZER, Value
 from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_contract.training_log import EpochRecord
 
@@ -87,6 +88,7 @@ class TrialResult:
             reason=self.reason,
             checkpoint_sha256=checkpoint_sha256,
             tried_again=tried_again,
+            hyperparameters=self.hyperparameters.point,
         )
 
 
@@ -97,7 +99,7 @@ class TrialRecord:
     ``max_acc`` is the accuracy (0 to 1) of the best epoch ``epoch_max_acc`` (from 1); both are None for a
     trial that failed, and ``reason`` says why. ``checkpoint_sha256`` is that of the best epoch's checkpoint, where the
     trial was the best one when it ended. A trial that was broken off and whose hyperparameters got another trial is
-    ``tried_again``: it does not count.
+    ``tried_again``: it does not count. ``hyperparameters`` names all that it was tried with, as the study does.
     """
 
     max_acc: Annotated[float, Field(ge=0, le=1)] | None
@@ -111,6 +113,13 @@ class TrialRecord:
     reason: str | None
     checkpoint_sha256: str | None = None
     tried_again: bool = False
+    hyperparameters: dict[str, Value] = field(default_factory=dict)
+
+    @property
+    def point(self) -> dict[str, Value]:
+        """All hyperparameters by name; the tutorial's records hold no others than these three."""
+        usual: dict[str, Value] = {OPTIMIZER: self.optimizer, LOSS: self.loss, LEARNING_RATE: self.lr}
+        return {**usual, **self.hyperparameters}
 
 
 def best_epoch(epochs: Iterable[EpochRecord]) -> EpochRecord | None:
@@ -123,6 +132,17 @@ def best_record(records: Iterable[TrialRecord]) -> TrialRecord | None:
     """The first of the records with the highest accuracy; None where there is none."""
     complete = [record for record in records if record.max_acc is not None]
     return max(complete, key=lambda record: (record.max_acc or 0.0, -record.number), default=None)
+
+
+def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The records that no other one beats in accuracy and in seconds, the most accurate first."""
+    measured = [record for record in records if record.max_acc is not None]
+    ordered = sorted(measured, key=lambda record: (-(record.max_acc or 0.0), record.seconds, record.number))
+    front: list[TrialRecord] = []
+    for record in ordered:
+        if not front or record.seconds < front[-1].seconds:
+            front.append(record)
+    return front
 
 
 def write_list_acc(workspace: Workspace, records: Iterable[TrialRecord]) -> None:

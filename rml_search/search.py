@@ -13,6 +13,7 @@ from rml_search.devices import Slot
 from rml_search.errors import AllTrialsFailedError, EngineFailedError, RuntimeUnavailableError
 from rml_search.interruption import interruptions_allowed, uninterrupted
 from rml_search.limits import Limits
+from rml_search.network_file import network_texts
 from rml_search.observer import SearchObserver
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, shown, write_atomically
@@ -20,9 +21,7 @@ from rml_search.results import TrialRecord, TrialResult, TrialState, best_epoch,
 from rml_search.runtime.base import Runtime
 from rml_search.study import Study, Suggestion
 from rml_search.trial import TrialRunner
-from rml_search.trial_config import inference_configuration
 from rml_search.trial_control import TrialControl, Verdict
-from rmldnn_contract.config import Configuration
 from rmldnn_contract.training_log import EpochRecord
 
 #: How often limits in time are looked at.
@@ -100,11 +99,11 @@ class Search:
             Interrupted: the person or the system wants the search to end; the same search goes on later.
         """
         self._started = time.monotonic()
-        # A copy of its own, since the person may change the file while the search runs.
+        # Copies of its own, since the person may change the files while the search runs.
         self.workspace.trials.mkdir(exist_ok=True)
-        write_atomically(self.workspace.trial_layers, self.options.layers.read_text(encoding="utf-8-sig"))
-        options = replace(self.options, layers=self.workspace.trial_layers)
-        runner = TrialRunner(options, self.workspace, self.runtime)
+        for index, text in enumerate(network_texts(self.options)):
+            write_atomically(self.workspace.trial_layers(index), text)
+        runner = TrialRunner(self.options, self.workspace, self.runtime)
         with uninterrupted():
             self._write_results(verify=True)
             self._heed_target(best_record(self.records))
@@ -260,7 +259,7 @@ class Search:
 
     def _write_results(self, *, verify: bool = False) -> None:
         records = self.records
-        there = settle_best_model(self.workspace, records, self._configuration, verify=verify)
+        there = settle_best_model(self.workspace, records, self.options, verify=verify)
         drop_finished_checkpoints(self.workspace, self._running)
         if records:
             write_list_acc(self.workspace, records)
@@ -270,9 +269,6 @@ class Search:
                 f"The checkpoint of the best trial, {best.number}, is gone from {shown(self.workspace.best_model)}, "
                 "or was changed: --fresh starts a new search"
             )
-
-    def _configuration(self, loss: str) -> Configuration:
-        return inference_configuration(self.options, loss, self.workspace)
 
     def _stop_if_hopeless(self, result: TrialResult) -> None:
         if result.every_trial_would_fail and result.exit_status is not None:

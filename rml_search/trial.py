@@ -17,6 +17,7 @@ from rml_search.runtime.base import EngineExit, EngineRun, Runtime
 from rml_search.study import Suggestion
 from rml_search.trial_config import training_configuration
 from rml_search.trial_control import TrialControl, Verdict
+from rmldnn_contract.exit_status import ConfigurationError
 from rmldnn_contract.training_log import (
     EpochReader,
     EpochRecord,
@@ -59,7 +60,13 @@ class TrialRunner:
         """
         control = control or TrialControl()
         paths = self.workspace.trial(suggestion.number)
-        run = self._prepare(suggestion, paths, slot or Slot())
+        try:
+            run = self._prepare(suggestion, paths, slot or Slot())
+        except ConfigurationError as error:  # values of a person's search space that exclude each other
+            seconds = time.monotonic() - control.started
+            return TrialResult(
+                suggestion.number, suggestion.hyperparameters, TrialState.FAILED, (), seconds, reason=str(error)
+            )
         watch = _LogWatch(paths, on_epoch)
         with paths.log.open("w", encoding="utf-8", buffering=1) as log, self.runtime.start(run) as engine:
             control.attach(engine)

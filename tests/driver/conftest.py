@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from rml_search.network_file import NetworkFile
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace
 from rml_search.runtime.base import EngineExit, EngineRun
@@ -144,10 +145,10 @@ def make_options(workspace: Workspace) -> Callable[..., SearchOptions]:
             "num_epochs": 3,
             "optimizers": ("adam", "sgd"),
             "losses": ("bce", "dice"),
-            "layers": workspace.root / "layers.json",
+            "layers": (workspace.root / "layers.json",),
             "data": workspace.root / "data",
             "seed": 5,
-            "loss_source": "sigmoid",
+            "networks": (NetworkFile(input_channels=3, output_activation="sigmoid"),),
         }
         return SearchOptions(**{**settings, **changes})
 
