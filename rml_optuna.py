@@ -1,6 +1,6 @@
 """The study: which hyperparameters are tried next, and what has become of those before, in Optuna's database.
 
-With ``rml_samplers`` and ``rml_storage`` the only module that imports Optuna.
+With ``rml_samplers``, ``rml_storage`` and ``rml_buffered_storage`` the only module that imports Optuna.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from rml_buffered_storage import BufferedStorage
 from rml_samplers import build_pruner, build_sampler, grid
 from rml_search.errors import OptionError, StudyError
 from rml_search.hyperparameters import Hyperparameters
@@ -59,7 +60,7 @@ class OptunaStudy:
     """
 
     study: optuna.Study
-    storage: optuna.storages.RDBStorage
+    storage: BufferedStorage
     options: SearchOptions
     sampler: SamplerName = SamplerName.TPE
     allows_duplicates: bool = False
@@ -68,8 +69,7 @@ class OptunaStudy:
 
     def close(self) -> None:
         """Closes the database, which then is one file again."""
-        self.storage.remove_session()
-        self.storage.engine.dispose()
+        self.storage.close()
 
     def ask(self) -> Suggestion | None:
         """The next trial: first those put in line, then what the sampler draws."""
@@ -86,6 +86,7 @@ class OptunaStudy:
             twin = self._twin(trial, suggestion.hyperparameters)
             if twin is None:
                 self._running[trial.number] = trial
+                self.storage.save()
                 return suggestion
             trial.set_user_attr(_DUPLICATES, twin)
             self.study.tell(trial, state=OptunaState.FAIL)
@@ -93,12 +94,16 @@ class OptunaStudy:
         return None
 
     def report(self, number: int, epoch: EpochRecord) -> bool:
-        """Stores the accuracy of an epoch; whether the pruner wants the trial to end."""
+        """Takes in the accuracy of an epoch; whether the pruner wants the trial to end."""
         if epoch.accuracy is None:
             return False
         trial = self._running[number]
         trial.report(epoch.accuracy, step=epoch.epoch)
         return trial.should_prune() and epoch.epoch < epoch.num_epochs
+
+    def keep_up(self) -> None:
+        """Stores what was reported a second ago."""
+        self.storage.save_what_is_due()
 
     def finish(self, result: TrialResult, checkpoint_sha256: str | None) -> None:
         """Stores how a trial has ended, in one step: before it the trial is running, after it all is known."""
@@ -275,7 +280,7 @@ def open_study(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = [parse_point(text) for text in choice.enqueued]
     with database_errors(workspace):
-        storage = open_storage(workspace)
+        storage = BufferedStorage(open_storage(workspace))
         study = optuna.create_study(
             storage=storage,
             study_name=STUDY_NAME,

@@ -53,7 +53,7 @@ def drop_finished_checkpoints(workspace: Workspace, running: Iterable[int] = ())
     busy = {workspace.trial(number).folder for number in running}
     for folder in workspace.trials.iterdir():
         if folder.name.isdecimal() and folder not in busy:
-            drop_checkpoints(workspace.trial(int(folder.name)), keep=())
+            drop_checkpoints(workspace.trial(int(folder.name)))
 
 
 def file_digest(path: Path) -> str:

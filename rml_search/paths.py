@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+_CHECKPOINT = re.compile(r"model_checkpoint_([0-9]+)\.pt")
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,10 @@ class TrialPaths:
 
     def saved_checkpoints(self) -> Iterator[tuple[int, Path]]:
         """(epoch, path) of each checkpoint that is there."""
-        for path in self.checkpoints.glob("model_checkpoint_*.pt"):
-            epoch = path.stem.removeprefix("model_checkpoint_")
-            if epoch.isdecimal():
-                yield int(epoch), path
+        with contextlib.suppress(FileNotFoundError):
+            for path in self.checkpoints.iterdir():
+                if match := _CHECKPOINT.fullmatch(path.name):
+                    yield int(match[1]), path
 
 
 class Workspace:

@@ -159,11 +159,11 @@ def _read_record(path: str, number: int, entry: object) -> TrialRecord:
         raise NoResultsError(f"{path}, trial {number}: {key}: {fault['msg']}") from None
 
 
-def drop_checkpoints(trial: TrialPaths, *, keep: Iterable[int]) -> None:
-    """Deletes a trial's checkpoints but those of the epochs to ``keep``."""
+def drop_checkpoints(trial: TrialPaths, *, keep: Iterable[int] = (), before: float = math.inf) -> None:
+    """Deletes a trial's checkpoints of the epochs ``before`` one, but those of the epochs to ``keep``."""
     kept = set(keep)
     for epoch, path in list(trial.saved_checkpoints()):
-        if epoch not in kept:
+        if epoch < before and epoch not in kept:
             path.unlink(missing_ok=True)
 
 

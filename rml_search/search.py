@@ -131,6 +131,7 @@ class Search:
                 event = self._next_event()
             if event is not None:
                 self._handle(event)
+            self.study.keep_up()
             self._enforce_limits()
 
     def _next_event(self) -> _Event | None:

@@ -174,8 +174,7 @@ class _LogWatch:
             self.epochs.append(record)
             best = best_epoch(self.epochs)
             # The checkpoint of this epoch may still be on its way to the disk: only older ones go.
-            newer = {epoch for epoch, _ in self._paths.saved_checkpoints() if epoch >= record.epoch}
-            drop_checkpoints(self._paths, keep=newer | ({best.epoch} if best else set()))
+            drop_checkpoints(self._paths, keep=[best.epoch] if best else [], before=record.epoch)
             if record.accuracy is not None:
                 self._on_epoch(record)
 
