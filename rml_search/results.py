@@ -6,12 +6,13 @@ import contextlib
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -96,8 +97,9 @@ class TrialRecord:
 
     ``max_acc`` is the accuracy (0 to 1) of the best epoch ``epoch_max_acc`` (from 1); both are None for a
     trial that failed, and ``reason`` says why. ``checkpoint_sha256`` is that of the best epoch's checkpoint, where the
-    trial was the best one when it ended. A trial that was broken off and whose hyperparameters got another trial is
-    ``tried_again``: it does not count.
+    trial was one of those to keep when it ended. A trial that was broken off and whose hyperparameters got another
+    trial is ``tried_again``: it does not count. ``checkpoint`` is where the checkpoint lies, relative to the folder of
+    the search, None where it is not kept; the study does not know it.
     """
 
     max_acc: Annotated[float, Field(ge=0, le=1)] | None
@@ -111,6 +113,7 @@ class TrialRecord:
     reason: str | None
     checkpoint_sha256: str | None = None
     tried_again: bool = False
+    checkpoint: str | None = None
 
 
 def best_epoch(epochs: Iterable[EpochRecord]) -> EpochRecord | None:
@@ -121,13 +124,24 @@ def best_epoch(epochs: Iterable[EpochRecord]) -> EpochRecord | None:
 
 def best_record(records: Iterable[TrialRecord]) -> TrialRecord | None:
     """The first of the records with the highest accuracy; None where there is none."""
+    return next(iter(best_records(records, 1)), None)
+
+
+def best_records(records: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
+    """The ``count`` records of the highest accuracies, the best first, of equals the first; fewer where there are."""
     complete = [record for record in records if record.max_acc is not None]
-    return max(complete, key=lambda record: (record.max_acc or 0.0, -record.number), default=None)
+    return sorted(complete, key=lambda record: (-(record.max_acc or 0.0), record.number))[:count]
 
 
-def write_list_acc(workspace: Workspace, records: Iterable[TrialRecord]) -> None:
-    """Rewrites ``list_acc.json``, which the next search would make anew from the study."""
-    text = json.dumps([asdict(record) for record in records], indent=4, allow_nan=False)
+def write_list_acc(
+    workspace: Workspace, records: Iterable[TrialRecord], checkpoints: Mapping[int, str] = MappingProxyType({})
+) -> None:
+    """Rewrites ``list_acc.json``, which the next search would make anew from the study.
+
+    ``checkpoints`` tells where those of trials lie, by number.
+    """
+    entries = [asdict(replace(record, checkpoint=checkpoints.get(record.number))) for record in records]
+    text = json.dumps(entries, indent=4, allow_nan=False)
     write_atomically(workspace.list_acc, text + "\n", durably=False)
 
 

@@ -39,12 +39,14 @@ def training_configuration(
     return Configuration.model_validate({"neural_network": network})
 
 
-def inference_configuration(options: SearchOptions, loss: str, workspace: Workspace) -> Configuration:
-    """The document that runs the best model on the test images and writes its predictions."""
+def inference_configuration(
+    options: SearchOptions, loss: str, workspace: Workspace, checkpoint: Path | None = None
+) -> Configuration:
+    """The document that runs a model (None: the best one) on the test images and writes its predictions."""
     locate = workspace.locate
     network: dict[str, Any] = {
         "layers": locate(workspace.best_layers),
-        "checkpoints": {"load": locate(workspace.best_checkpoint)},
+        "checkpoints": {"load": locate(checkpoint or workspace.best_checkpoint)},
         "data": {
             "type": "images",
             **_folders(workspace, options.data, "test", "test_input_path", "test_target_path"),

@@ -1,4 +1,4 @@
-"""The storage that lets reports wait: what plain Optuna decides, it decides; what plain Optuna reads, it has written."""
+"""The storage that lets reports wait: samplers, pruners and other readers find what plain Optuna gives them."""
 
 from __future__ import annotations
 
