@@ -70,7 +70,8 @@ class _Settler:
             return True
         source = self._find(record, model)
         if source is None:
-            model.digest.unlink(missing_ok=True)
+            if _read(model.digest) == line:  # it tells of a checkpoint that is not there any more
+                model.digest.unlink()
             return False
         model.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.workspace.best_layers, self.workspace.trial_layers.read_text(encoding="utf-8"))
