@@ -127,6 +127,9 @@ EnqueueOption = Annotated[
     list[str] | None,
     typer.Option("--enqueue", metavar="JSON", help='Try first, as {"optimizer": "adam"}; may be repeated.'),
 ]
+KeepTopOption = Annotated[
+    int, typer.Option("--keep-top", metavar="K", help="Keep the checkpoints of the K best trials.")
+]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at a time.")]
 DevicesOption = Annotated[
     str | None, typer.Option("--devices", metavar="LIST", help="GPUs to use, such as 0,1.  [default: all]")

@@ -83,6 +83,7 @@ def search(
     allow_duplicates: options.DuplicatesOption = False,
     warm_start: options.WarmStartOption = None,
     enqueue: options.EnqueueOption = None,
+    keep_top: options.KeepTopOption = 1,
     jobs: options.JobsOption = 1,
     devices: options.DevicesOption = None,
     timeout: options.TimeoutOption = None,
@@ -128,6 +129,7 @@ def search(
         StudyChoice(sampler, pruner, fresh, allow_duplicates, warm_start, tuple(enqueue or ())),
         JobChoice(jobs, split_list(devices)),
         Limits(timeout, trial_timeout, stall_timeout, target_accuracy, max_consecutive_failures, retries),
+        keep_top,
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
     run_search(request.resolve(), plan, Workspace(Path.cwd()), choice, gpu)
@@ -135,11 +137,16 @@ def search(
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """How a search goes about: what draws its trials, how many run at a time, when they end."""
+    """How a search goes about: what draws its trials, how many run at a time, when they end, what is kept of them."""
 
     study: StudyChoice = field(default_factory=StudyChoice)
     jobs: JobChoice = field(default_factory=JobChoice)
     limits: Limits = field(default_factory=Limits)
+    keep_top: int = 1
+
+    def __post_init__(self) -> None:
+        if self.keep_top < 1:
+            raise OptionError(f"--keep-top must be at least 1, not {self.keep_top}")
 
 
 def run_search(
@@ -196,7 +203,8 @@ def _search(
 
     study = open_study(workspace, options, plan.study, typer.echo)
     typer.echo(settings)
-    running = Search(options, workspace, runtime, study, PlainObserver(options, typer.echo), plan.limits, slots)
+    observer = PlainObserver(options, typer.echo)
+    running = Search(options, workspace, runtime, study, observer, plan.limits, slots, plan.keep_top)
     try:
         with database_errors(workspace):
             running.run()

@@ -1,6 +1,7 @@
 """The study: which hyperparameters are tried next, and what has become of those before, in Optuna's database.
 
-With ``rml_distributions``, ``rml_samplers`` and ``rml_storage`` the only module that imports Optuna.
+With ``rml_buffered_storage``, ``rml_distributions``, ``rml_samplers`` and ``rml_storage`` the only module that imports
+Optuna.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from rml_buffered_storage import BufferedStorage
 from rml_distributions import DIRECTIONS, distributions, suggest
 from rml_samplers import build_pruner, build_sampler
 from rml_search.errors import OptionError, StudyError
@@ -59,7 +61,7 @@ class OptunaStudy:
     """
 
     study: optuna.Study
-    storage: optuna.storages.RDBStorage
+    storage: BufferedStorage
     options: SearchOptions
     sampler: SamplerName = SamplerName.TPE
     allows_duplicates: bool = False
@@ -72,8 +74,7 @@ class OptunaStudy:
 
     def close(self) -> None:
         """Closes the database, which then is one file again."""
-        self.storage.remove_session()
-        self.storage.engine.dispose()
+        self.storage.close()
 
     def ask(self) -> Suggestion | None:
         """The next trial: first those put in line, then what the sampler draws."""
@@ -90,6 +91,7 @@ class OptunaStudy:
             twin = self._twin(trial, point)
             if twin is None:
                 self._running[trial.number] = trial
+                self.storage.save()
                 hyperparameters = Hyperparameters.from_point(point)
                 return Suggestion(trial.number, hyperparameters, trial.user_attrs.get(_ATTEMPT, 0))
             trial.set_user_attr(_DUPLICATES, twin)
@@ -98,7 +100,7 @@ class OptunaStudy:
         return None
 
     def report(self, number: int, epoch: EpochRecord) -> bool:
-        """Stores the accuracy of an epoch; whether the pruner wants the trial to end."""
+        """Takes in the accuracy of an epoch; whether the pruner wants the trial to end."""
         if epoch.accuracy is None:
             return False
         trial = self._running[number]
@@ -106,6 +108,10 @@ class OptunaStudy:
             return False  # Optuna keeps no reports of trials with several objectives, and prunes none of them
         trial.report(epoch.accuracy, step=epoch.epoch)
         return trial.should_prune() and epoch.epoch < epoch.num_epochs
+
+    def keep_up(self) -> None:
+        """Stores what was reported a second ago."""
+        self.storage.save_what_is_due()
 
     def finish(self, result: TrialResult, checkpoint_sha256: str | None) -> None:
         """Stores how a trial has ended, in one step: before it the trial is running, after it all is known."""
@@ -295,7 +301,7 @@ def open_study(
     points = [parse_point(text) for text in choice.enqueued]
     pruner = PrunerName.NONE if len(options.objectives) > 1 else choice.pruner
     with database_errors(workspace):
-        storage = open_storage(workspace)
+        storage = BufferedStorage(open_storage(workspace))
         study = optuna.create_study(
             storage=storage,
             study_name=STUDY_NAME,

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rml_search.devices import Slot
 from rml_search.mounts import Mount, for_container
@@ -144,9 +145,11 @@ class _LogWatch:
         self._paths = paths
         self._on_epoch = on_epoch
         self._reader = EpochReader()
+        self._superseded: Path | None = None
 
     def read(self, line: str) -> None:
         """Takes in one line."""
+        self._drop_superseded()
         match parse_line(line):
             case Failure(message):
                 self.failure = message
@@ -180,11 +183,19 @@ class _LogWatch:
         for record in records:
             self.epochs.append(record)
             best = best_epoch(self.epochs)
-            # The checkpoint of this epoch may still be on its way to the disk: only older ones go.
-            newer = {epoch for epoch, _ in self._paths.saved_checkpoints() if epoch >= record.epoch}
-            drop_checkpoints(self._paths, keep=newer | ({best.epoch} if best else set()))
+            drop_checkpoints(self._paths, keep=[best.epoch] if best else [], before=record.epoch)
+            if best is not None and best is not record:
+                # It may still be on its way to the disk: then it goes with the first line after that.
+                self._superseded = self._paths.checkpoint(record.epoch)
+                self._drop_superseded()
             if record.accuracy is not None:
                 self._on_epoch(record)
+
+    def _drop_superseded(self) -> None:
+        """Deletes the checkpoint of the last epoch, once it is there, where an earlier one was better."""
+        if self._superseded is not None and self._superseded.exists():
+            self._superseded.unlink()
+            self._superseded = None
 
 
 def _read_test_file(paths: TrialPaths) -> dict[int, float]:

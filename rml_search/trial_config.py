@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import SearchOptions
-from rml_search.paths import TrialPaths, Workspace
+from rml_search.paths import ModelPaths, TrialPaths, Workspace
 from rml_search.search_space import LAYERS, Dimension, Value
 from rml_search.space_file import LEFT_OUT
 from rmldnn_contract.config import Configuration, describe_validation_error
@@ -42,18 +42,18 @@ def training_configuration(
 
 
 def inference_configuration(
-    options: SearchOptions, hyperparameters: Hyperparameters, workspace: Workspace
+    options: SearchOptions, hyperparameters: Hyperparameters, workspace: Workspace, model: ModelPaths | None = None
 ) -> Configuration:
-    """The document that runs the best model on the test images and writes its predictions."""
-    locate = workspace.locate
+    """The document that runs a model (None: the best one) on the test images and writes its predictions."""
+    locate, model = workspace.locate, model or workspace.best
     training = _network(options, hyperparameters, workspace)
     data = {key: value for key, value in training["data"].items() if key not in (*_OF_TRAINING, *_OUTPUTS)}
     predictions = {"test_output_path": f"{locate(workspace.predictions)}/"}
     if "hdf5_outfile" in training["data"]:
         predictions["hdf5_outfile"] = locate(workspace.predictions / Path(training["data"]["hdf5_outfile"]).name)
     network = {
-        "layers": locate(workspace.best_layers),
-        "checkpoints": {"load": locate(workspace.best_checkpoint)},
+        "layers": locate(model.layers),
+        "checkpoints": {"load": locate(model.checkpoint)},
         "data": {**data, **predictions},
         "loss": training["loss"],
     }

@@ -23,8 +23,16 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 ALLOWED_PARTS = {
     "rml_optimization": {"rml_command_options", "rml_optuna", "rml_search", "rml_storage", "rmldnn_contract"},
     "rml_command_options": {"rml_search", "rmldnn_contract"},
-    "rml_optuna": {"rml_distributions", "rml_samplers", "rml_search", "rml_storage", "rmldnn_contract"},
+    "rml_buffered_storage": set(),
     "rml_distributions": {"rml_search"},
+    "rml_optuna": {
+        "rml_buffered_storage",
+        "rml_distributions",
+        "rml_samplers",
+        "rml_search",
+        "rml_storage",
+        "rmldnn_contract",
+    },
     "rml_samplers": {"rml_search", "rmldnn_contract"},
     "rml_storage": {"rml_search", "rmldnn_contract"},
     "rml_search": {"rmldnn_contract"},
@@ -35,7 +43,7 @@ ALLOWED_PARTS = {
 #: Library -> the only parts that may import it.
 OWNERS = {
     "docker": {"rml_search"},
-    "optuna": {"rml_distributions", "rml_optuna", "rml_samplers", "rml_storage"},
+    "optuna": {"rml_buffered_storage", "rml_distributions", "rml_optuna", "rml_samplers", "rml_storage"},
     "torch": {"rmldnn_torch"},
     "typer": {"rml_command_options", "rml_optimization"},
 }

@@ -33,11 +33,20 @@ def test_value_is_the_best_epochs_accuracy_and_the_first_of_equals_wins(workspac
     assert seen == [(1, 0.5), (2, 0.904), (3, 0.7), (4, 0.904)]
 
 
-def test_a_trial_holds_the_best_checkpoint_and_the_newest_and_no_other(workspace, make_options, scripted, script):
+def test_a_trial_holds_the_best_checkpoint_and_the_one_being_written_and_no_other(
+    workspace, make_options, scripted, script
+):
     runtime = scripted(script([0.5, 0.9, 0.7, 0.8, 0.95]))
     run(runtime, make_options(), workspace)
-    # What lies there right after each epoch's line was read and acted upon by the next one.
-    assert runtime.engines[0].seen_checkpoints == [[1], [2], [2, 3], [2, 4], [5]]
+    assert runtime.engines[0].held_checkpoints == [[1], [1, 2], [2, 3], [2, 4], [2, 5]]
+    assert runtime.engines[0].seen_checkpoints == [[1], [2], [2], [2], [5]]
+
+
+def test_so_it_does_where_checkpoints_come_after_the_lines_of_their_epochs(workspace, make_options, scripted, script):
+    runtime = scripted(script([0.5, 0.9, 0.7, 0.8, 0.95], writes_late=True))
+    result = run(runtime, make_options(), workspace)
+    assert runtime.engines[0].held_checkpoints == [[1], [2], [2, 3], [2, 4], [5]]
+    assert (result.state, result.best_epoch.epoch) == (TrialState.COMPLETE, 5)
 
 
 def test_configuration_is_the_tutorials(workspace, make_options, scripted, script):
