@@ -107,6 +107,12 @@ SearchSpaceOption = Annotated[
     Path | None,
     typer.Option("--search-space", metavar="FILE", help="TOML file of further hyperparameters; see README."),
 ]
+ValidationOption = Annotated[
+    float | None,
+    typer.Option(
+        "--validation-fraction", metavar="X", help="Choose epoch and trial on this share of the training images."
+    ),
+]
 ObjectiveOption = Annotated[
     str, typer.Option("--objective", metavar="LIST", help="accuracy, or accuracy,seconds for a Pareto front.")
 ]

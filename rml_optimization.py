@@ -77,6 +77,7 @@ def search(
     config: options.ConfigOption = None,
     search_space: options.SearchSpaceOption = None,
     objective: options.ObjectiveOption = "accuracy",
+    validation_fraction: options.ValidationOption = None,
     fresh: options.FreshOption = False,
     sampler: options.SamplerOption = SamplerName.TPE,
     pruner: options.PrunerOption = PrunerName.NONE,
@@ -124,6 +125,7 @@ def search(
         config=config,
         search_space=search_space,
         objective=objective,
+        validation_fraction=validation_fraction,
     )
     plan = SearchPlan(
         StudyChoice(sampler, pruner, fresh, allow_duplicates, warm_start, tuple(enqueue or ())),
@@ -166,11 +168,13 @@ def run_search(
     from rml_search.runtime.choice import prepare_runtime
     from rml_search.space_check import check_space
     from rml_search.study_settings import data_places
+    from rml_search.validation import check_validation_fraction
     from rml_storage import can_go_on
 
     check_precision()
     options = check_networks(options)
     check_space(options, workspace)
+    check_validation_fraction(options)
     if options.transfer_learning is not None:
         check_transfer_learning_file(options.transfer_learning)
     summary = None if options.data is None else check_data_set(options.data)
@@ -199,10 +203,12 @@ def _search(
     from rml_optuna import open_study
     from rml_search.plain_output import PlainObserver, best_table, pareto_table
     from rml_search.search import Search
+    from rml_search.validation import hold_out_validation_images
     from rml_storage import database_errors
 
     study = open_study(workspace, options, plan.study, typer.echo)
     typer.echo(settings)
+    hold_out_validation_images(options, workspace, typer.echo)
     observer = PlainObserver(options, typer.echo)
     running = Search(options, workspace, runtime, study, observer, plan.limits, slots, plan.keep_top)
     try:
@@ -210,13 +216,27 @@ def _search(
             running.run()
     finally:
         with database_errors(workspace):
-            typer.echo(best_table(running.records))
+            typer.echo(best_table(running.records, by_validation=options.validation_fraction is not None))
             if len(options.objectives) > 1:
                 typer.echo(pareto_table(running.records))
             study.close()
     if running.ended_early is not None:
         typer.echo(f"The search has ended before {options.num_trials} trials: {running.ended_early}")
+    if options.validation_fraction is not None:
+        _evaluate_on_test_images(workspace, runtime, options.num_procs)
     typer.echo(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
+
+
+def _evaluate_on_test_images(workspace: Workspace, runtime: Runtime, num_procs: int) -> None:
+    """Runs the best model on the test images, which have had no part in choosing it; its predictions are kept."""
+    from datetime import datetime
+
+    from rml_search.inference import move_predictions_aside, run_inference
+    from rml_search.plain_output import test_accuracy_table
+
+    move_predictions_aside(workspace, workspace.best_config, datetime.now())
+    result = run_inference(workspace.best_config, workspace, runtime, num_procs=num_procs)
+    typer.echo(test_accuracy_table(result))
 
 
 # --- the other commands ------------------------------------------------------------------------------
@@ -251,7 +271,8 @@ def best() -> None:
     from rml_search.plain_output import best_table
     from rml_search.results import read_list_acc
 
-    typer.echo(best_table(read_list_acc(Workspace(Path.cwd()))))
+    workspace = Workspace(Path.cwd())
+    typer.echo(best_table(read_list_acc(workspace), by_validation=workspace.validation.exists()))
 
 
 @app.command()

@@ -59,7 +59,8 @@ class SearchOptions:
     ``layers`` are the network files to choose from, and ``networks`` what is known of each; where the network stands in
     ``base`` itself, there is no file. ``base`` is the person's own configuration, where they gave one: then ``data``
     and ``image_size`` are None unless they shall replace its own. ``dimensions`` are those of a file of the search
-    space. ``image_size`` is (width, height) in pixels. ``lr_scheduler_gamma`` is None without a scheduler.
+    space. ``validation_fraction`` of the training images are held out to choose epoch and trial; None: the test images
+    choose. ``image_size`` is (width, height) in pixels. ``lr_scheduler_gamma`` is None without a scheduler.
     Relative paths are relative to the working directory of the search.
     """
 
@@ -81,6 +82,7 @@ class SearchOptions:
     base: BaseConfig | None = None
     dimensions: tuple[Dimension, ...] = ()
     objectives: tuple[Objective, ...] = (Objective.ACCURACY,)
+    validation_fraction: float | None = None
 
     def __post_init__(self) -> None:
         _at_least_one("--num-trials", self.num_trials)

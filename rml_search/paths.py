@@ -156,6 +156,11 @@ class Workspace:
                     yield int(match[1]), path
 
     @property
+    def validation(self) -> Path:
+        """The training images parted once more, into those that train and those that choose epoch and trial."""
+        return self.root / "validation_split"
+
+    @property
     def predictions(self) -> Path:
         """The folder that inference writes into."""
         return self.root / "predictions"
@@ -171,7 +176,7 @@ class Workspace:
 
     def results(self) -> tuple[Path, ...]:
         """All that a search and its inference write, whether it is there or not."""
-        return (self.best_model, self.list_acc, *self.study_files(), self.trials, self.predictions)
+        return (self.best_model, self.list_acc, *self.study_files(), self.trials, self.validation, self.predictions)
 
     def earlier(self, when: datetime) -> Path:
         """A folder, not there yet, for the results of a search that another one follows."""

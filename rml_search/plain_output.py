@@ -51,6 +51,7 @@ def settings_table(
         ("Transfer learning", str(options.transfer_learning or own)),
         ("Data", own if options.data is None else shown(options.data)),
         *([] if data is None else [("Training images", str(data.train)), ("Test images", str(data.test))]),
+        ("Epoch and trial chosen on", _chosen_on(options)),
         ("Image size", own if options.image_size is None else "{} x {}".format(*options.image_size)),
         ("Batch size", f"{options.batch_size} (test {options.test_batch_size})"),
         ("Precision", f"{os.environ[PRECISION_VARIABLE]}, as {PRECISION_VARIABLE} says")
@@ -65,6 +66,12 @@ def settings_table(
         ("Trials at a time", str(num_jobs)),
     ]
     return grid(rows, ("Setting", "Value"))
+
+
+def _chosen_on(options: SearchOptions) -> str:
+    if options.validation_fraction is None:
+        return "the test images"
+    return f"{options.validation_fraction:.0%} of the training images, held out"
 
 
 def _describe(dimension: Dimension) -> str:
@@ -84,8 +91,8 @@ def pareto_table(records: Sequence[TrialRecord]) -> str:
     return f"No other trial is more accurate and quicker than these (Pareto front):\n{table}"
 
 
-def best_table(records: Sequence[TrialRecord]) -> str:
-    """The number of finished trials, and the best one's hyperparameters."""
+def best_table(records: Sequence[TrialRecord], *, by_validation: bool = False) -> str:
+    """The number of finished trials, and the best one's hyperparameters, chosen on validation images or not."""
     counted = [record for record in records if not record.tried_again]
     numbers = {state: sum(record.state is state for record in counted) for state in TrialState}
     told = [f"{number} {state.value}" for state, number in numbers.items() if number and state is not _COMPLETE]
@@ -103,7 +110,19 @@ def best_table(records: Sequence[TrialRecord]) -> str:
         ("Trial", str(best.number)),
     ]
     table = grid(rows, ("Best hyperparameters", "Value"))
-    return f"{head}\n{table}\nEpoch and trial were chosen on the test images: expect a little less on others."
+    chosen = "the test images: expect a little less on others"
+    if by_validation:
+        chosen = "validation images, none of which is a test image"
+    return f"{head}\n{table}\nEpoch and trial were chosen on {chosen}."
+
+
+def test_accuracy_table(result: InferenceResult) -> str:
+    """What the best model reaches on images that had no part in choosing it."""
+    rows = [
+        ("Loss", "no targets" if result.loss is None else f"{result.loss:.4f}"),
+        ("Accuracy (Dice)", "no targets" if result.accuracy is None else f"{result.accuracy:.3f}"),
+    ]
+    return grid(rows, ("Best model on the test images", "Value"))
 
 
 def inference_table(result: InferenceResult) -> str:

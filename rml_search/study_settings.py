@@ -50,6 +50,7 @@ def study_settings(options: SearchOptions) -> dict[str, Any]:
         "--num-procs": options.num_procs,
         "--seed": options.seed,
         "--search-space": _space_text(options),
+        "--validation-fraction": options.validation_fraction,
         "--config": None if options.base is None else text_digest(options.base.configuration.to_json()),
         "--objective": [objective.value for objective in options.objectives] if len(options.objectives) > 1 else None,
         PRECISION_VARIABLE: os.environ.get(PRECISION_VARIABLE, PRECISION_NAMES[0]),
