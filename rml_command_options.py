@@ -113,6 +113,11 @@ ValidationOption = Annotated[
         "--validation-fraction", metavar="X", help="Choose epoch and trial on this share of the training images."
     ),
 ]
+ConfirmOption = Annotated[
+    int | None,
+    typer.Option("--confirm", metavar="K", help="Train the K best again with other seeds, and rank by the mean."),
+]
+ConfirmSeedsOption = Annotated[int, typer.Option("--confirm-seeds", metavar="N", help="So many seeds for each.")]
 ObjectiveOption = Annotated[
     str, typer.Option("--objective", metavar="LIST", help="accuracy, or accuracy,seconds for a Pareto front.")
 ]

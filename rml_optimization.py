@@ -19,6 +19,7 @@ from rml_search.errors import OptionError, SearchError
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.limits import Limits
 from rml_search.options import (
+    ConfirmOptions,
     JobChoice,
     PrunerName,
     RuntimeChoice,
@@ -78,6 +79,8 @@ def search(
     search_space: options.SearchSpaceOption = None,
     objective: options.ObjectiveOption = "accuracy",
     validation_fraction: options.ValidationOption = None,
+    confirm: options.ConfirmOption = None,
+    confirm_seeds: options.ConfirmSeedsOption = 3,
     fresh: options.FreshOption = False,
     sampler: options.SamplerOption = SamplerName.TPE,
     pruner: options.PrunerOption = PrunerName.NONE,
@@ -132,6 +135,7 @@ def search(
         JobChoice(jobs, split_list(devices)),
         Limits(timeout, trial_timeout, stall_timeout, target_accuracy, max_consecutive_failures, retries),
         keep_top,
+        None if confirm is None else ConfirmOptions(confirm, confirm_seeds),
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
     run_search(request.resolve(), plan, Workspace(Path.cwd()), choice, gpu)
@@ -145,6 +149,7 @@ class SearchPlan:
     jobs: JobChoice = field(default_factory=JobChoice)
     limits: Limits = field(default_factory=Limits)
     keep_top: int = 1
+    confirm: ConfirmOptions | None = None
 
     def __post_init__(self) -> None:
         if self.keep_top < 1:
@@ -201,7 +206,7 @@ def _search(
     settings: str,
 ) -> None:
     from rml_optuna import open_study
-    from rml_search.plain_output import PlainObserver, best_table, pareto_table
+    from rml_search.plain_output import PlainObserver, best_table, confirmation_table, pareto_table
     from rml_search.search import Search
     from rml_search.validation import hold_out_validation_images
     from rml_storage import database_errors
@@ -216,12 +221,18 @@ def _search(
             running.run()
     finally:
         with database_errors(workspace):
-            typer.echo(best_table(running.records, by_validation=options.validation_fraction is not None))
+            records = running.records
+            typer.echo(best_table(records, by_validation=options.validation_fraction is not None))
             if len(options.objectives) > 1:
-                typer.echo(pareto_table(running.records))
+                typer.echo(pareto_table(records))
             study.close()
     if running.ended_early is not None:
         typer.echo(f"The search has ended before {options.num_trials} trials: {running.ended_early}")
+    if plan.confirm is not None:
+        from rml_confirmation import confirm
+
+        ranked = confirm(plan.confirm, running, records, typer.echo)
+        typer.echo(confirmation_table(ranked))
     if options.validation_fraction is not None:
         _evaluate_on_test_images(workspace, runtime, options.num_procs)
     typer.echo(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
@@ -231,11 +242,12 @@ def _evaluate_on_test_images(workspace: Workspace, runtime: Runtime, num_procs: 
     """Runs the best model on the test images, which have had no part in choosing it; its predictions are kept."""
     from datetime import datetime
 
-    from rml_search.inference import move_predictions_aside, run_inference
+    from rml_search.inference import choose_inference_config, move_predictions_aside, run_inference
     from rml_search.plain_output import test_accuracy_table
 
-    move_predictions_aside(workspace, workspace.best_config, datetime.now())
-    result = run_inference(workspace.best_config, workspace, runtime, num_procs=num_procs)
+    config = choose_inference_config(workspace, None)
+    move_predictions_aside(workspace, config, datetime.now())
+    result = run_inference(config, workspace, runtime, num_procs=num_procs)
     typer.echo(test_accuracy_table(result))
 
 

@@ -288,9 +288,13 @@ class OptunaStudy:
 
 
 def open_study(
-    workspace: Workspace, options: SearchOptions, choice: StudyChoice, show: Callable[[str], None]
+    workspace: Workspace,
+    options: SearchOptions,
+    choice: StudyChoice,
+    show: Callable[[str], None],
+    name: str = STUDY_NAME,
 ) -> OptunaStudy:
-    """The study in ``study.db``, new or as an earlier part of the search has left it.
+    """The study of that name in ``study.db``, new or as an earlier part of the search has left it.
 
     ``show`` is told of trials that are tried again, and of those taken over from another study.
 
@@ -304,7 +308,7 @@ def open_study(
         storage = BufferedStorage(open_storage(workspace))
         study = optuna.create_study(
             storage=storage,
-            study_name=STUDY_NAME,
+            study_name=name,
             directions=[DIRECTIONS[objective] for objective in options.objectives],
             pruner=build_pruner(pruner, options.num_epochs),
             load_if_exists=True,

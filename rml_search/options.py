@@ -169,6 +169,18 @@ class StudyChoice:
 
 
 @dataclass(frozen=True)
+class ConfirmOptions:
+    """How many of the best trials are trained again, and with how many seeds each."""
+
+    num_trials: int
+    num_seeds: int = 3
+
+    def __post_init__(self) -> None:
+        _at_least_one("--confirm", self.num_trials)
+        _at_least_one("--confirm-seeds", self.num_seeds)
+
+
+@dataclass(frozen=True)
 class JobChoice:
     """How many trials run at a time, and on which GPUs (as nvidia-smi numbers them; empty: all)."""
 

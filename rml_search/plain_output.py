@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
+from rml_search.confirmation import Confirmed
 from rml_search.dataset import DataSetSummary
 from rml_search.doctor import Finding
 from rml_search.hyperparameters import Hyperparameters, show_value
@@ -114,6 +115,20 @@ def best_table(records: Sequence[TrialRecord], *, by_validation: bool = False) -
     if by_validation:
         chosen = "validation images, none of which is a test image"
     return f"{head}\n{table}\nEpoch and trial were chosen on {chosen}."
+
+
+def confirmation_table(ranked: Sequence[Confirmed]) -> str:
+    """The trials that were trained again, by the mean of their accuracies."""
+    rows = []
+    for confirmed in ranked:
+        mean = f"{confirmed.mean:.3f}" if confirmed.runs else "none worked"
+        deviation = "" if confirmed.deviation is None else f" +- {confirmed.deviation:.3f}"
+        runs = f"{len(confirmed.runs)}" + (f" ({confirmed.num_failed} failed)" if confirmed.num_failed else "")
+        point = str(Hyperparameters.from_point(confirmed.trial.point))
+        rows.append((confirmed.trial.number, f"{confirmed.trial.max_acc:.3f}", f"{mean}{deviation}", runs, point))
+    headers = ("Trial", "Search", "Trained again", "Runs", "Hyperparameters")
+    table = tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True, maxcolwidths=[5, 6, 15, 5, 30])
+    return f"The best trials, trained again with other seeds (mean and standard deviation of a run):\n{table}"
 
 
 def test_accuracy_table(result: InferenceResult) -> str:

@@ -110,7 +110,7 @@ class Search:
         """
         self._started = time.monotonic()
         # Copies of its own, since the person may change the files while the search runs.
-        self.workspace.trials.mkdir(exist_ok=True)
+        self.workspace.trials.mkdir(parents=True, exist_ok=True)
         for index, text in enumerate(network_texts(self.options)):
             write_atomically(self.workspace.trial_layers(index), text)
         runner = TrialRunner(self.options, self.workspace, self.runtime)

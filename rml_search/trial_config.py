@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import SearchOptions
 from rml_search.paths import ModelPaths, TrialPaths, Workspace
-from rml_search.search_space import LAYERS, Dimension, Value
+from rml_search.search_space import LAYERS, SEED, Dimension, Value
 from rml_search.space_file import LEFT_OUT
 from rml_search.validation import validation_data
 from rmldnn_contract.config import Configuration, describe_validation_error
@@ -84,7 +84,7 @@ def _network(
     }
     values = dict(hyperparameters.others)
     for dimension in options.space.others:
-        if dimension.name in values and dimension.name != LAYERS:
+        if dimension.name in values and dimension.name not in {LAYERS, SEED}:
             put(network, dimension, values[dimension.name])
     return network
 

@@ -21,8 +21,16 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
-    "rml_optimization": {"rml_command_options", "rml_optuna", "rml_search", "rml_storage", "rmldnn_contract"},
+    "rml_optimization": {
+        "rml_command_options",
+        "rml_confirmation",
+        "rml_optuna",
+        "rml_search",
+        "rml_storage",
+        "rmldnn_contract",
+    },
     "rml_command_options": {"rml_search", "rmldnn_contract"},
+    "rml_confirmation": {"rml_optuna", "rml_search", "rml_storage"},
     "rml_buffered_storage": set(),
     "rml_distributions": {"rml_search"},
     "rml_optuna": {
