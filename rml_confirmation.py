@@ -14,14 +14,19 @@ from rml_search.confirmation import (
     keep_winner,
     rank,
 )
-from rml_search.options import ConfirmOptions, PrunerName, StudyChoice
+from rml_search.observer import SearchObserver
+from rml_search.options import ConfirmOptions, PrunerName, SearchOptions, StudyChoice
 from rml_search.results import TrialRecord, best_records
 from rml_search.search import Search
 from rml_storage import database_errors
 
 
 def confirm(
-    asked: ConfirmOptions, search: Search, records: Sequence[TrialRecord], show: Callable[[str], None]
+    asked: ConfirmOptions,
+    search: Search,
+    records: Sequence[TrialRecord],
+    observer_of: Callable[[SearchOptions], SearchObserver],
+    show: Callable[[str], None],
 ) -> list[Confirmed]:
     """Trains the best of a search's records again, and keeps the best model of the one whose mean is the highest.
 
@@ -44,9 +49,8 @@ def confirm(
         try:
             study.enqueue(confirmation_points(own_options, trials))
             limits = replace(search.limits, target_accuracy=None)
-            running = Search(
-                own_options, part, search.runtime, study, search.observer, limits, search.slots, keep_top=num_runs
-            )
+            observer = observer_of(own_options)
+            running = Search(own_options, part, search.runtime, study, observer, limits, search.slots, num_runs)
             if not workspace.confirmed_model.digest.is_file() or len(running.records) < num_runs:
                 running.run()
             ranked = rank(trials, running.records)

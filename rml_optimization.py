@@ -231,7 +231,7 @@ def _search(
     if plan.confirm is not None:
         from rml_confirmation import confirm
 
-        ranked = confirm(plan.confirm, running, records, typer.echo)
+        ranked = confirm(plan.confirm, running, records, lambda own: PlainObserver(own, typer.echo), typer.echo)
         typer.echo(confirmation_table(ranked))
     if options.validation_fraction is not None:
         _evaluate_on_test_images(workspace, runtime, options.num_procs)

@@ -35,7 +35,13 @@ def searched(workspace, make_options, scripted, script):
 def train_again(workspace, searched, runtime, *, num_trials=2, num_seeds=2):
     search, records = searched
     again = dataclasses.replace(search, runtime=runtime)
-    return confirm(ConfirmOptions(num_trials, num_seeds), again, records, lambda _: None)
+    return confirm(
+        ConfirmOptions(num_trials, num_seeds),
+        again,
+        records,
+        lambda own: PlainObserver(own, lambda _: None),
+        lambda _: None,
+    )
 
 
 def test_the_mean_of_other_seeds_decides(workspace, searched, scripted, script):
