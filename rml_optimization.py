@@ -92,6 +92,7 @@ def search(
     target_accuracy: options.TargetAccuracyOption = None,
     max_consecutive_failures: options.MaxFailuresOption = 3,
     retries: options.RetriesOption = 1,
+    report: options.ReportOption = True,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Searches the optimizer, loss and learning rate that segment images best with rmldnn.
@@ -125,6 +126,7 @@ def search(
         StudyChoice(sampler, pruner, fresh, allow_duplicates, warm_start, tuple(enqueue or ())),
         JobChoice(jobs, split_list(devices)),
         Limits(timeout, trial_timeout, stall_timeout, target_accuracy, max_consecutive_failures, retries),
+        writes_report=report,
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
     run_search(search_options, plan, Workspace(Path.cwd()), choice, gpu)
@@ -132,11 +134,12 @@ def search(
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """How a search goes about: what draws its trials, how many run at a time, when they end."""
+    """How a search goes about: what draws its trials, how many run at a time, when they end, what it leaves."""
 
     study: StudyChoice = field(default_factory=StudyChoice)
     jobs: JobChoice = field(default_factory=JobChoice)
     limits: Limits = field(default_factory=Limits)
+    writes_report: bool = True
 
 
 def run_search(
@@ -152,7 +155,7 @@ def run_search(
     from rml_search.links import check_links
     from rml_search.lock import only_search_in
     from rml_search.network_file import check_losses, check_network_file
-    from rml_search.plain_output import settings_table
+    from rml_search.plain_output import settings_rows
     from rml_search.runtime.choice import prepare_runtime
     from rml_storage import can_go_on
 
@@ -169,7 +172,7 @@ def run_search(
         check_links(data_set_folders(options.data), workspace)
     with only_search_in(workspace):
         ready.runtime.remove_leftovers()
-        settings = settings_table(options, plan.study, summary, ready, len(slots))
+        settings = settings_rows(options, plan.study, summary, ready, len(slots))
         finish_move_back(workspace)
         # A study that is there is gone on with; anything else that is there makes place.
         goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
@@ -183,15 +186,17 @@ def _search(
     workspace: Workspace,
     runtime: Runtime,
     slots: Sequence[Slot],
-    settings: str,
+    settings: Sequence[tuple[str, str]],
 ) -> None:
     from rml_optuna import open_study
-    from rml_search.plain_output import PlainObserver, best_table
+    from rml_search.plain_output import PlainObserver, best_table, settings_table
+    from rml_search.run_record import describe_run
     from rml_search.search import Search
     from rml_storage import database_errors
 
     study = open_study(workspace, options, plan.study, typer.echo)
-    typer.echo(settings)
+    typer.echo(settings_table(settings))
+    study.remember_run(describe_run(sys.argv, settings))
     running = Search(options, workspace, runtime, study, PlainObserver(options, typer.echo), plan.limits, slots)
     try:
         with database_errors(workspace):
@@ -203,6 +208,18 @@ def _search(
     if running.ended_early is not None:
         typer.echo(f"The search has ended before {options.num_trials} trials: {running.ended_early}")
     typer.echo(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
+    if plan.writes_report:
+        _write_report(workspace)
+
+
+def _write_report(workspace: Workspace) -> None:
+    """Writes the report as the last thing: the search is done, whatever becomes of its page."""
+    try:
+        from rml_report import write_report
+
+        typer.echo(f"The report is {shown(write_report(workspace, workspace.report))}")
+    except Exception as error:  # noqa: BLE001 - told in one line: it must not turn a search that worked into a failure
+        typer.echo(f"No report was written: {' '.join(str(error).split())}; `report` writes it again")
 
 
 # --- the other commands ------------------------------------------------------------------------------
@@ -241,6 +258,19 @@ def best() -> None:
 
 
 @app.command()
+def report(
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html.  [default: report]")
+    ] = None,
+) -> None:
+    """Write a page on the search in this folder, also while it runs."""
+    from rml_report import write_report
+
+    workspace = Workspace(Path.cwd())
+    typer.echo(f"The report is {shown(write_report(workspace, out or workspace.report))}")
+
+
+@app.command()
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Kaggle's folder or zip of images and masks.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the data set.")] = Path("data"),
@@ -273,9 +303,11 @@ def demo(
     prepare_runtime(choice, workspace, gpu=False, num_procs=1, show=typer.echo)
     typer.echo(f"Making synthetic ultrasound images in {out}")
     write_demo_files(workspace.root)
-    plan = SearchPlan(StudyChoice(is_fresh=True))
+    # Written once the predictions are there.
+    plan = SearchPlan(StudyChoice(is_fresh=True), writes_report=False)
     run_search(demo_options(workspace.root), plan, workspace, choice, gpu=False)
     infer_and_show(InferOptions(gallery=out / "gallery.png"), workspace, choice, False, typer.echo)
+    _write_report(workspace)
     typer.echo(f"The demo took {time.monotonic() - started:.0f} s")
 
 

@@ -118,6 +118,16 @@ class Workspace:
         return self.root / "predictions"
 
     @property
+    def report(self) -> Path:
+        """The folder of the report."""
+        return self.root / "report"
+
+    @property
+    def report_page(self) -> Path:
+        """The report, all in one file."""
+        return self.report / "report.html"
+
+    @property
     def lock(self) -> Path:
         """Held while a search runs in the folder."""
         return self.root / ".rml-optimization.lock"
@@ -128,7 +138,7 @@ class Workspace:
 
     def results(self) -> tuple[Path, ...]:
         """All that a search and its inference write, whether it is there or not."""
-        return (self.best_model, self.list_acc, *self.study_files(), self.trials, self.predictions)
+        return (self.best_model, self.list_acc, *self.study_files(), self.trials, self.predictions, self.report)
 
     def earlier(self, when: datetime) -> Path:
         """A folder, not there yet, for the results of a search that another one follows."""

@@ -21,9 +21,19 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
-    "rml_optimization": {"rml_command_options", "rml_optuna", "rml_search", "rml_storage", "rmldnn_contract"},
+    "rml_optimization": {
+        "rml_command_options",
+        "rml_optuna",
+        "rml_report",
+        "rml_search",
+        "rml_storage",
+        "rmldnn_contract",
+    },
     "rml_command_options": {"rml_search", "rmldnn_contract"},
     "rml_optuna": {"rml_samplers", "rml_search", "rml_storage", "rmldnn_contract"},
+    "rml_comparison": {"rml_search", "rmldnn_contract"},
+    "rml_plots": {"rml_comparison", "rml_search", "rmldnn_contract"},
+    "rml_report": {"rml_comparison", "rml_plots", "rml_search", "rml_storage", "rmldnn_contract"},
     "rml_samplers": {"rml_search", "rmldnn_contract"},
     "rml_storage": {"rml_search", "rmldnn_contract"},
     "rml_search": {"rmldnn_contract"},
@@ -34,13 +44,15 @@ ALLOWED_PARTS = {
 #: Library -> the only parts that may import it.
 OWNERS = {
     "docker": {"rml_search"},
-    "optuna": {"rml_optuna", "rml_samplers", "rml_storage"},
+    "jinja2": {"rml_search"},
+    "optuna": {"rml_comparison", "rml_optuna", "rml_plots", "rml_report", "rml_samplers", "rml_storage"},
+    "plotly": {"rml_plots"},
     "torch": {"rmldnn_torch"},
     "typer": {"rml_command_options", "rml_optimization"},
 }
 
 #: Libraries that take from a tenth of a second to seconds to import.
-HEAVY = {"cv2", "docker", "h5py", "matplotlib", "optuna", "plotly", "scipy", "torch"}
+HEAVY = {"cv2", "docker", "h5py", "jinja2", "matplotlib", "optuna", "plotly", "scipy", "torch"}
 
 
 def _sources(part: str) -> list[Path]:
