@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jinja2
 
@@ -13,6 +13,7 @@ from rml_search.report import words
 from rml_search.report.pictures import Gallery
 from rml_search.report.plot import COLOURS, Plot, Plots
 from rml_search.report.summary import Cost, Dimension, State, StudySummary, TrialSummary, Value, cost_of
+from rml_search.run_record import RunRecord
 from rmldnn_contract import __version__
 
 
@@ -49,6 +50,23 @@ class Cell:
     text: str
     sort: str | float
     kind: Literal["", "number", "reason"] = ""
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """What a person needs to repeat the search.
+
+    Attributes:
+        runs: how it was begun, and went on; empty where that was not recorded.
+        settings, digests: (name, value); digests are SHA-256 of files.
+        train_best: the command that trains the best trial alone; None without one.
+    """
+
+    runs: tuple[RunRecord, ...]
+    settings: tuple[tuple[str, str], ...]
+    digests: tuple[tuple[str, str], ...]
+    train_best: str | None
+    seed: str | None
 
 
 def render_page(page: Page) -> str:
@@ -161,18 +179,16 @@ def _reason(trial: TrialSummary) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _repeat(study: StudySummary) -> dict[str, Any]:
-    """What is told of how to repeat the search: the run that began it, and all commands that went on with it."""
-    first = study.runs[0] if study.runs else None
+def _repeat(study: StudySummary) -> Repetition:
+    settings = study.settings
     last = study.runs[-1] if study.runs else None
-    return {
-        "first": first,
-        "last": last,
-        "runs": study.runs,
-        "settings": list(last.settings) if last is not None and last.settings else list(study.settings.items()),
-        "digests": [(name, value) for name, value in study.settings.items() if _is_digest(value)],
-        "train_best": None if study.best is None else _train_command(study.best, study.settings.get("--seed")),
-    }
+    return Repetition(
+        runs=study.runs,
+        settings=last.settings if last is not None and last.settings else tuple(settings.items()),
+        digests=tuple((name, value) for name, value in settings.items() if _is_digest(value)),
+        train_best=None if study.best is None else _train_command(study.best, settings.get("--seed")),
+        seed=settings.get("--seed"),
+    )
 
 
 def _is_digest(value: str) -> bool:
