@@ -24,6 +24,7 @@ from rml_search.report.words import (
     describe_slice,
     percent,
     shorten,
+    timed_trials,
     why_no_importances,
 )
 
@@ -86,7 +87,7 @@ def _history_plot(study: StudySummary, compared: optuna.Study) -> Plot:
         trials = [trial for trial in study.of_state(state) if trial.number in shown]
         traces += [_points(state, trials, [trial.number for trial in trials])] * bool(trials)
     figure = go.Figure(traces, figure.layout)
-    figure.update_xaxes(rangemode="tozero", dtick=1 if len(study.trials) <= 12 else None)
+    figure.update_xaxes(range=[-0.5, study.trials[-1].number + 0.5], dtick=1 if len(study.trials) <= 12 else None)
     return Plot("history", _finished(figure, 360), describe_history(study))
 
 
@@ -247,7 +248,7 @@ def _write_axes(figure: go.Figure, study: StudySummary, names: Sequence[str]) ->
 
 
 def _seconds_plot(study: StudySummary) -> Plot:
-    trials = [trial for trial in study.trials if trial.seconds > 0]
+    trials = timed_trials(study)
     if not trials:
         return Plot("seconds", None, "It is not recorded how long the trials took.")
     bars = [
@@ -260,7 +261,7 @@ def _seconds_plot(study: StudySummary) -> Plot:
             textposition="none",
             hovertemplate="%{text}<br>%{y:.0f} s<extra></extra>",
         )
-        for state in State
+        for state in _PATTERNS
         if any(trial.state is state for trial in trials)
     ]
     figure = go.Figure(bars)
@@ -269,7 +270,7 @@ def _seconds_plot(study: StudySummary) -> Plot:
     return Plot("seconds", _finished(figure, 320), describe_seconds(study))
 
 
-_PATTERNS = {State.COMPLETE: "", State.PRUNED: "/", State.FAILED: "x", State.RUNNING: "."}
+_PATTERNS = {State.COMPLETE: "", State.PRUNED: "/", State.FAILED: "x"}
 
 
 def _finished(figure: go.Figure, height: int, hovermode: str | bool = "closest") -> Mapping[str, Any]:

@@ -107,10 +107,9 @@ def _all_plots(plots: Plots) -> list[Plot]:
 def _tiles(study: StudySummary, cost: Cost) -> list[tuple[str, str]]:
     """(what, how much), the figures that people ask for first."""
     best = study.best
-    ended = [trial for trial in study.trials if trial.state is not State.RUNNING]
     return [
         ("Best accuracy (Dice)", "none" if best is None else f"{best.accuracy:.3f}"),
-        ("Trials that have ended", str(len(ended))),
+        ("Trials that have ended", str(cost.num_trials)),
         ("Time of all trials", words.show_seconds(cost.seconds)),
         ("Epochs trained", str(cost.num_epochs)),
         ("Epochs spared by pruning", str(cost.saved_epochs)),

@@ -121,7 +121,7 @@ def accuracy_of(trial: TrialSummary) -> float:
 
 @dataclass(frozen=True)
 class CostShare:
-    """What the trials in one state took; ``share`` is their part (0 to 1) of the seconds of all trials."""
+    """What the trials that ended in one way took; ``share`` is their part (0 to 1) of the seconds of all trials."""
 
     state: State
     num_trials: int
@@ -132,10 +132,12 @@ class CostShare:
 
 @dataclass(frozen=True)
 class Cost:
-    """Where the time went.
+    """Where the time of the trials that have ended went.
+
+    How long those have worked that have not, nobody knows: a killed search may have left them days ago.
 
     Attributes:
-        seconds: of all trials, one after the other.
+        seconds: of these trials, added up.
         wall_seconds: from the first trial's start to the last one's end, pauses included; None if not known.
         saved_epochs: those that trials would have trained that were stopped early.
         saved_seconds: what these would have taken, at the mean time of an epoch of the whole search.
@@ -149,23 +151,30 @@ class Cost:
     saved_seconds: float
 
     @property
+    def num_trials(self) -> int:
+        """Those that have ended."""
+        return sum(share.num_trials for share in self.shares)
+
+    @property
     def seconds_of_an_epoch(self) -> float:
         """The mean, start-up and failures included; 0 where no epoch was trained."""
         return self.seconds / self.num_epochs if self.num_epochs else 0.0
 
 
 def cost_of(study: StudySummary) -> Cost:
-    """Adds up what the trials of a study took."""
-    seconds = sum(trial.seconds for trial in study.trials)
-    num_epochs = sum(trial.num_epochs for trial in study.trials)
+    """Adds up what the trials of a study took that have ended."""
+    ended = [trial for trial in study.trials if trial.state is not State.RUNNING]
+    seconds = sum(trial.seconds for trial in ended)
+    num_epochs = sum(trial.num_epochs for trial in ended)
     saved = 0
     if study.num_epochs is not None:
         saved = sum(max(0, study.num_epochs - trial.num_epochs) for trial in study.of_state(State.PRUNED))
+    states = [state for state in State if state is not State.RUNNING and study.of_state(state)]
     return Cost(
-        shares=tuple(_share(state, study.of_state(state), seconds) for state in State if study.of_state(state)),
+        shares=tuple(_share(state, study.of_state(state), seconds) for state in states),
         seconds=seconds,
         num_epochs=num_epochs,
-        wall_seconds=_wall_seconds(study.trials),
+        wall_seconds=_wall_seconds(ended),
         saved_epochs=saved,
         saved_seconds=saved * seconds / num_epochs if num_epochs else 0.0,
     )

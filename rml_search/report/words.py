@@ -34,8 +34,8 @@ def show_seconds(seconds: float) -> str:
 
 
 def percent(share: float) -> str:
-    """``12 %``; a share that is there but would be none is ``below 1 %``."""
-    return "below 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+    """``12 %``, not to be broken; a share that is there but would be none is ``below 1 %``."""
+    return f"below {percent(0.01)}" if 0 < share < 0.01 else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def shorten(text: str, length: int = 28) -> str:
@@ -208,9 +208,14 @@ def describe_parallel(study: StudySummary, names: Sequence[str]) -> str:
     return f"{text} The best one goes through {accuracy_of(best):.3f}, {', '.join(values)}."
 
 
+def timed_trials(study: StudySummary) -> list[TrialSummary]:
+    """The trials that have ended and whose time is known."""
+    return [trial for trial in study.trials if trial.state is not State.RUNNING and trial.seconds > 0]
+
+
 def describe_seconds(study: StudySummary) -> str:
     """The longest and the shortest trial."""
-    trials = [trial for trial in study.trials if trial.seconds > 0]
+    trials = timed_trials(study)
     longest, shortest = (pick(trials, key=lambda trial: trial.seconds) for pick in (max, min))
     text = f"Bars of the time of each trial. The longest, trial {longest.number}, took {show_seconds(longest.seconds)}"
     if longest is shortest:

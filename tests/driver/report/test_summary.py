@@ -48,6 +48,12 @@ def test_cost_by_hand(study, trial):
     assert cost.wall_seconds == 66
 
 
+def test_a_trial_that_a_killed_search_has_left_costs_nothing(study, trial):
+    left = trial(1, [0.3], State.RUNNING, seconds=86400)
+    cost = cost_of(study(trial(0, [0.1, 0.2], seconds=30), left))
+    assert (cost.num_trials, cost.seconds, cost.num_epochs, cost.wall_seconds) == (1, 30, 2, 30)
+
+
 def test_cost_of_a_study_that_trained_nothing(study, trial):
     cost = cost_of(study(trial(0, [], State.FAILED, seconds=0)))
     assert (cost.num_epochs, cost.saved_seconds, cost.seconds_of_an_epoch) == (0, 0.0, 0.0)
