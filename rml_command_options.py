@@ -166,3 +166,9 @@ MaxFailuresOption = Annotated[
 RetriesOption = Annotated[
     int, typer.Option("--retries", metavar="N", help="Further tries after failures of the machine.")
 ]
+
+# --- what it leaves ------------------------------------------------------------------------------------
+
+ReportOption = Annotated[
+    bool, typer.Option("--report/--no-report", help="Write report/report.html when the search ends.")
+]

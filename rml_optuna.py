@@ -24,6 +24,7 @@ from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import Objective, PrunerName, SamplerName, SearchOptions, StudyChoice
 from rml_search.paths import Workspace, shown
 from rml_search.results import TrialRecord, TrialResult, TrialState
+from rml_search.run_record import RunRecord
 from rml_search.search_space import SearchSpace, Value
 from rml_search.study import Suggestion
 from rml_search.study_settings import check_same_study, study_settings
@@ -75,6 +76,10 @@ class OptunaStudy:
     def close(self) -> None:
         """Closes the database, which then is one file again."""
         self.storage.close()
+
+    def remember_run(self, run: RunRecord) -> None:
+        """Keeps how the search was begun, or went on."""
+        self.study.set_user_attr(run.key, run.to_json())
 
     def ask(self) -> Suggestion | None:
         """The next trial: first those put in line, then what the sampler draws."""

@@ -190,11 +190,12 @@ class JobChoice:
 
 @dataclass(frozen=True)
 class RuntimeChoice:
-    """What the person said of runtimes; images are None where they named none."""
+    """What the person said of runtimes; images are None where they named none, ``gpu`` where they left it open."""
 
     name: RuntimeName = RuntimeName.AUTO
     docker_image: str | None = None
     singularity_image: str | None = None
+    gpu: bool | None = None
 
     def __post_init__(self) -> None:
         named = [image for image in (self.docker_image, self.singularity_image) if image is not None]

@@ -33,13 +33,13 @@ def grid(rows: Rows, headers: tuple[str, str]) -> str:
     return tabulate(rows, headers=headers, tablefmt="grid", maxcolwidths=list(_COLUMN_WIDTHS), disable_numparse=True)
 
 
-def settings_table(
+def settings_rows(
     options: SearchOptions, study: StudyChoice, data: DataSetSummary | None, ready: ReadyRuntime, num_jobs: int
-) -> str:
-    """What a search is about to do."""
+) -> list[tuple[str, str]]:
+    """What a search is about to do, as (name, value)."""
     scheduler = f"Exponential, gamma {options.lr_scheduler_gamma or 1:g}"
     own = "in the configuration" if options.base is not None else "none"
-    rows = [
+    return [
         ("Trials", str(options.num_trials)),
         ("Epochs of a trial", str(options.num_epochs)),
         *([] if options.base is None else [("Configuration", shown(options.base.path))]),
@@ -66,6 +66,10 @@ def settings_table(
         ("Processes of a trial", str(options.num_procs)),
         ("Trials at a time", str(num_jobs)),
     ]
+
+
+def settings_table(rows: Rows) -> str:
+    """The settings as a table."""
     return grid(rows, ("Setting", "Value"))
 
 

@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from rml_optimization import SearchPlan, run_search
+from rml_run import run_search
 from rml_search.errors import DataSetError, OptionError, WriteError
 from rml_search.infer_command import InferOptions, infer_and_show
 from rml_search.options import RuntimeChoice
+from rml_search.plan import SearchPlan
 from rml_search.runtime.choice import ChosenRuntime
 
 
@@ -50,7 +51,7 @@ def inference(workspace):
 
 
 def search(workspace, options):
-    run_search(options, SearchPlan(), workspace, RuntimeChoice(), gpu=False)
+    run_search(options, SearchPlan(), workspace, RuntimeChoice(gpu=False), print)
 
 
 def infer(workspace, told, **options):

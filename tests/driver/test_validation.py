@@ -109,15 +109,16 @@ def test_class_of_an_image(image, name):
 @pytest.mark.slow
 def test_a_real_search_ends_with_the_test_images(workspace, options, monkeypatch, capsys):
     """The built-in engine, from the command line's own function to the table."""
-    from rml_optimization import SearchPlan, run_search
+    from rml_run import run_search
     from rml_search.options import RuntimeChoice, RuntimeName
+    from rml_search.plan import SearchPlan
 
     layer = {"name": "a", "filters": 1, "kernel_size": [3, 3], "padding": "same", "activation": "sigmoid"}
     network = [{"class_name": "Conv2D", "config": {**layer, "batch_input_shape": [None, 32, 32, 3]}}]
     (workspace.root / "layers.json").write_text(json.dumps(network))
     monkeypatch.chdir(workspace.root)
     options = dataclasses.replace(options, num_trials=1, num_epochs=1, image_size=(32, 32))
-    run_search(options, SearchPlan(), workspace, RuntimeChoice(RuntimeName.LOCAL), gpu=False)
+    run_search(options, SearchPlan(), workspace, RuntimeChoice(RuntimeName.LOCAL, gpu=False), print)
     told = capsys.readouterr().out
     assert "chosen on validation images" in told
     assert "Best model on the test images" in told
