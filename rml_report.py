@@ -134,7 +134,7 @@ def _summarise_trial(trial: FrozenTrial, repeated: set[Any], now: datetime) -> T
     state = _STATES[trial.state]
     accuracies = tuple(sorted(trial.intermediate_values.items()))
     best = max(accuracies, key=lambda pair: (pair[1], -pair[0]), default=(None, None))
-    accuracy = record.get("max_acc", best[1] if best[1] is not None else trial.value)
+    accuracy = record.get("max_acc", best[1] if best[1] is not None else next(iter(trial.values or ()), None))
     reason = record.get("reason")
     if state is State.FAILED:
         accuracy = None

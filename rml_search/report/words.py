@@ -244,3 +244,10 @@ def describe_cost(cost: Cost, num_epochs: int | None) -> str:
     elif num_epochs is not None and not any(share.state is State.PRUNED for share in cost.shares):
         text += " No trial was stopped early; with --pruner median hopeless ones would be."
     return text
+
+
+def describe_choice(study: StudySummary) -> str:
+    """On which images the best trial was chosen."""
+    if "--validation-fraction" in study.settings:
+        return "Epoch and trial were chosen on validation images, none of which is a test image."
+    return "Epoch and trial were chosen on the test images, so expect a little less on others."

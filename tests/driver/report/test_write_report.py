@@ -14,10 +14,11 @@ import rml_report
 from rml_report import read_summary, write_report
 from rml_run import run_search
 from rml_search.errors import NoResultsError, StudyError, WriteError
-from rml_search.options import PrunerName, RuntimeChoice, StudyChoice
+from rml_search.options import Objective, PrunerName, RuntimeChoice, StudyChoice
 from rml_search.plan import SearchPlan
 from rml_search.report.summary import State
 from rml_search.runtime.choice import ChosenRuntime
+from rml_search.search_space import Choices, Dimension
 
 
 @pytest.fixture
@@ -226,3 +227,13 @@ def test_the_command_is_kept_each_time_that_the_search_goes_on(search, workspace
     assert first.versions["optuna"].startswith("5.")
     page = write_report(workspace, workspace.report).read_text(encoding="utf-8")
     assert "went on with" in page
+
+
+def test_a_report_of_two_objectives_and_a_wider_space(search, workspace, script):
+    batch = Dimension("data.batch_size", "data.batch_size", Choices((4, 8)))
+    objectives = (Objective.ACCURACY, Objective.SECONDS)
+    search(script([0.5]), script([0.6]), dimensions=(batch,), objectives=objectives)
+    summary = read_summary(workspace)
+    assert [trial.accuracy for trial in summary.trials] == [0.5, 0.6]
+    assert "data.batch_size" in {dimension.name for dimension in summary.dimensions}
+    assert "data.batch_size" in write_report(workspace, workspace.report).read_text(encoding="utf-8")
