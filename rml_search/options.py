@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 
 from rml_search.errors import CheckpointFileError, OptionError
@@ -86,6 +87,8 @@ class SamplerName(str, Enum):
     TPE = "tpe"
     RANDOM = "random"
     GRID = "grid"  #: five learning rates in equal ratios
+    CMAES = "cmaes"
+    GP = "gp"
     QMC = "qmc"
 
 
@@ -98,6 +101,14 @@ class PrunerName(str, Enum):
     HYPERBAND = "hyperband"
     PERCENTILE = "percentile"
     PATIENT = "patient"
+
+
+#: What Optuna's samplers import beyond what the driver needs itself: module names, which are those of the packages.
+SAMPLER_PACKAGES = {
+    SamplerName.CMAES: ("cmaes",),
+    SamplerName.GP: ("torch", "scipy"),
+    SamplerName.QMC: ("scipy",),
+}
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,14 @@ class StudyChoice:
     allows_duplicates: bool = False
     warm_start: Path | None = None
     enqueued: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        missing = [package for package in SAMPLER_PACKAGES.get(self.sampler, ()) if find_spec(package) is None]
+        if missing:
+            raise OptionError(
+                f"--sampler {self.sampler.value} needs {' and '.join(missing)}: pip install {' '.join(missing)}, "
+                f"or take --sampler {SamplerName.TPE.value}"
+            )
 
 
 @dataclass(frozen=True)
