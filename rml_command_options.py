@@ -129,7 +129,9 @@ FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Start over; earlier results move to earlier/.  [default: go on]")
 ]
 SamplerOption = Annotated[SamplerName, typer.Option("--sampler", help="What draws hyperparameters.")]
-PrunerOption = Annotated[PrunerName, typer.Option("--pruner", help="What ends hopeless trials early.")]
+PrunerOption = Annotated[
+    PrunerName, typer.Option("--pruner", help="What ends hopeless trials early; none: nothing does.")
+]
 DuplicatesOption = Annotated[bool, typer.Option("--allow-duplicates", help="Try points again that were tried.")]
 WarmStartOption = Annotated[
     Path | None, typer.Option("--warm-start", metavar="FILE", help="study.db of another search to learn from.")

@@ -15,9 +15,9 @@ from rml_search.errors import OptionError, SearchError
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.limits import Limits
 from rml_search.options import (
+    DEFAULT_PRUNER,
     ConfirmOptions,
     JobChoice,
-    PrunerName,
     RuntimeChoice,
     RuntimeName,
     SamplerName,
@@ -73,7 +73,7 @@ def search(
     confirm_seeds: options.ConfirmSeedsOption = 3,
     fresh: options.FreshOption = False,
     sampler: options.SamplerOption = SamplerName.TPE,
-    pruner: options.PrunerOption = PrunerName.NONE,
+    pruner: options.PrunerOption = DEFAULT_PRUNER,
     allow_duplicates: options.DuplicatesOption = False,
     warm_start: options.WarmStartOption = None,
     enqueue: options.EnqueueOption = None,

@@ -60,7 +60,7 @@ def settings_rows(
         else ("Precision", "the engine's own"),
         ("Seed", "none" if options.seed is None else str(options.seed)),
         ("Objectives", ", ".join(objective.value for objective in options.objectives)),
-        ("Sampler, pruner", f"{study.sampler.value}, {study.pruner.value}"),
+        ("Sampler, pruner", f"{study.sampler.value}, {_pruner(options, study)}"),
         ("Runtime", f"{ready.runtime.describe()}, because {ready.reason}"),
         ("Device", ready.device),
         ("Processes of a trial", str(options.num_procs)),
@@ -71,6 +71,10 @@ def settings_rows(
 def settings_table(rows: Rows) -> str:
     """The settings as a table."""
     return grid(rows, ("Setting", "Value"))
+
+
+def _pruner(options: SearchOptions, study: StudyChoice) -> str:
+    return study.pruner.value if len(options.objectives) == 1 else "none (there are two objectives)"
 
 
 def _chosen_on(options: SearchOptions) -> str:
