@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -19,8 +19,7 @@ from rml_search.errors import OptionError, SearchError
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.limits import Limits
 from rml_search.options import (
-    LOSS_NAMES,
-    OPTIMIZER_NAMES,
+    ConfirmOptions,
     JobChoice,
     PrunerName,
     RuntimeChoice,
@@ -30,17 +29,15 @@ from rml_search.options import (
     StudyChoice,
     check_precision,
     check_transfer_learning_file,
-    parse_names,
     split_list,
 )
 from rml_search.paths import Workspace, shown
+from rml_search.request import SearchRequest
 from rml_search.results import earlier_results_aside, finish_move_back
 from rmldnn_contract import __version__
 
 if TYPE_CHECKING:
     from rml_search.runtime.base import Runtime
-
-Value = TypeVar("Value")
 
 _BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE has ended
 
@@ -66,24 +63,31 @@ def search(
     num_procs: options.NumProcsOption = 1,
     optimizers: options.OptimizersOption = None,
     loss: options.LossOption = None,
-    layers: options.LayersOption = Path("./layers.json"),
-    lr_range_min: options.LrRangeMinOption = 0.001,
-    lr_range_max: options.LrRangeMaxOption = 0.01,
+    layers: options.LayersOption = None,
+    lr_range_min: options.LrRangeMinOption = None,
+    lr_range_max: options.LrRangeMaxOption = None,
     lr_scheduler: options.LrSchedulerOption = False,
     lr_scheduler_gamma: options.LrSchedulerGammaOption = 0.95,
     transfer_learning: options.TransferLearningOption = None,
     runtime: options.RuntimeOption = RuntimeName.AUTO,
-    data: options.DataOption = Path("./data"),
-    batch_size: options.BatchSizeOption = 32,
-    test_batch_size: options.TestBatchSizeOption = 64,
-    image_size: options.ImageSizeOption = (256, 256),
+    data: options.DataOption = None,
+    batch_size: options.BatchSizeOption = None,
+    test_batch_size: options.TestBatchSizeOption = None,
+    image_size: options.ImageSizeOption = None,
     seed: options.SeedOption = None,
+    config: options.ConfigOption = None,
+    search_space: options.SearchSpaceOption = None,
+    objective: options.ObjectiveOption = "accuracy",
+    validation_fraction: options.ValidationOption = None,
+    confirm: options.ConfirmOption = None,
+    confirm_seeds: options.ConfirmSeedsOption = 3,
     fresh: options.FreshOption = False,
     sampler: options.SamplerOption = SamplerName.TPE,
     pruner: options.PrunerOption = PrunerName.NONE,
     allow_duplicates: options.DuplicatesOption = False,
     warm_start: options.WarmStartOption = None,
     enqueue: options.EnqueueOption = None,
+    keep_top: options.KeepTopOption = 1,
     jobs: options.JobsOption = 1,
     devices: options.DevicesOption = None,
     timeout: options.TimeoutOption = None,
@@ -106,14 +110,15 @@ def search(
     if ctx.invoked_subcommand is not None:
         _refuse_options_before(ctx, ctx.invoked_subcommand)
         return
-    search_options = SearchOptions(
-        num_trials=_required("--num-trials", num_trials),
-        num_epochs=_required("--num-epochs", num_epochs),
-        optimizers=parse_names("--optimizers", "optimizer", _required("--optimizers", optimizers), OPTIMIZER_NAMES),
-        losses=parse_names("--loss", "loss", _required("--loss", loss), LOSS_NAMES),
+    request = SearchRequest(
+        num_trials=num_trials,
+        num_epochs=num_epochs,
+        optimizers=optimizers,
+        loss=loss,
         layers=layers,
         data=data,
-        lr_range=(lr_range_min, lr_range_max),
+        lr_range_min=lr_range_min,
+        lr_range_max=lr_range_max,
         lr_scheduler_gamma=lr_scheduler_gamma if lr_scheduler else None,
         transfer_learning=transfer_learning,
         batch_size=batch_size,
@@ -121,25 +126,37 @@ def search(
         image_size=image_size,
         num_procs=num_procs,
         seed=seed,
+        config=config,
+        search_space=search_space,
+        objective=objective,
+        validation_fraction=validation_fraction,
     )
     plan = SearchPlan(
         StudyChoice(sampler, pruner, fresh, allow_duplicates, warm_start, tuple(enqueue or ())),
         JobChoice(jobs, split_list(devices)),
         Limits(timeout, trial_timeout, stall_timeout, target_accuracy, max_consecutive_failures, retries),
+        keep_top,
+        None if confirm is None else ConfirmOptions(confirm, confirm_seeds),
         writes_report=report,
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
-    run_search(search_options, plan, Workspace(Path.cwd()), choice, gpu)
+    run_search(request.resolve(), plan, Workspace(Path.cwd()), choice, gpu)
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """How a search goes about: what draws its trials, how many run at a time, when they end, what it leaves."""
+    """How a search goes about: what draws its trials, how many run at a time, when they end, what is kept of them."""
 
     study: StudyChoice = field(default_factory=StudyChoice)
     jobs: JobChoice = field(default_factory=JobChoice)
     limits: Limits = field(default_factory=Limits)
+    keep_top: int = 1
+    confirm: ConfirmOptions | None = None
     writes_report: bool = True
+
+    def __post_init__(self) -> None:
+        if self.keep_top < 1:
+            raise OptionError(f"--keep-top must be at least 1, not {self.keep_top}")
 
 
 def run_search(
@@ -151,25 +168,28 @@ def run_search(
         SearchError: something is not as the search needs it; nothing was started or moved, or what had
             finished by then is kept.
     """
-    from rml_search.dataset import check_data_set, data_set_folders
+    from rml_search.dataset import check_data_set
     from rml_search.links import check_links
     from rml_search.lock import only_search_in
-    from rml_search.network_file import check_losses, check_network_file
+    from rml_search.network_file import check_networks
     from rml_search.plain_output import settings_rows
     from rml_search.runtime.choice import prepare_runtime
+    from rml_search.space_check import check_space
+    from rml_search.study_settings import data_places
+    from rml_search.validation import check_validation_fraction
     from rml_storage import can_go_on
 
     check_precision()
-    network = check_network_file(options.layers)
-    check_losses(network, options.losses)
-    options = replace(options, grayscale=network.input_channels == 1, loss_source=network.loss_source)
+    options = check_networks(options)
+    check_space(options, workspace)
+    check_validation_fraction(options)
     if options.transfer_learning is not None:
         check_transfer_learning_file(options.transfer_learning)
-    summary = check_data_set(options.data)
+    summary = None if options.data is None else check_data_set(options.data)
     ready = prepare_runtime(choice, workspace, gpu, options.num_procs, typer.echo)
     slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
     if ready.runtime.in_container:
-        check_links(data_set_folders(options.data), workspace)
+        check_links((place for place in data_places(options) if place.is_dir()), workspace)
     with only_search_in(workspace):
         ready.runtime.remove_leftovers()
         settings = settings_rows(options, plan.study, summary, ready, len(slots))
@@ -189,37 +209,44 @@ def _search(
     settings: Sequence[tuple[str, str]],
 ) -> None:
     from rml_optuna import open_study
-    from rml_search.plain_output import PlainObserver, best_table, settings_table
+    from rml_search.plain_output import PlainObserver, best_table, confirmation_table, pareto_table, settings_table
     from rml_search.run_record import describe_run
     from rml_search.search import Search
+    from rml_search.validation import hold_out_validation_images
     from rml_storage import database_errors
 
     study = open_study(workspace, options, plan.study, typer.echo)
     typer.echo(settings_table(settings))
     study.remember_run(describe_run(sys.argv, settings))
-    running = Search(options, workspace, runtime, study, PlainObserver(options, typer.echo), plan.limits, slots)
+    hold_out_validation_images(options, workspace, typer.echo)
+    observer = PlainObserver(options, typer.echo)
+    running = Search(options, workspace, runtime, study, observer, plan.limits, slots, plan.keep_top)
     try:
         with database_errors(workspace):
             running.run()
     finally:
         with database_errors(workspace):
-            typer.echo(best_table(running.records))
+            records = running.records
+            typer.echo(best_table(records, by_validation=options.validation_fraction is not None))
+            if len(options.objectives) > 1:
+                typer.echo(pareto_table(records))
             study.close()
     if running.ended_early is not None:
         typer.echo(f"The search has ended before {options.num_trials} trials: {running.ended_early}")
+    if plan.confirm is not None:
+        from rml_confirmation import confirm
+
+        ranked = confirm(plan.confirm, running, records, lambda own: PlainObserver(own, typer.echo), typer.echo)
+        typer.echo(confirmation_table(ranked))
+    if options.validation_fraction is not None:
+        from rml_search.infer_command import evaluate_on_test_images
+
+        evaluate_on_test_images(workspace, runtime, options.num_procs, typer.echo)
     typer.echo(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
     if plan.writes_report:
-        _write_report(workspace)
+        from rml_report import write_report_softly
 
-
-def _write_report(workspace: Workspace) -> None:
-    """Writes the report as the last thing: the search is done, whatever becomes of its page."""
-    try:
-        from rml_report import write_report
-
-        typer.echo(f"The report is {shown(write_report(workspace, workspace.report))}")
-    except Exception as error:  # noqa: BLE001 - told in one line: it must not turn a search that worked into a failure
-        typer.echo(f"No report was written: {' '.join(str(error).split())}; `report` writes it again")
+        write_report_softly(workspace, typer.echo)
 
 
 # --- the other commands ------------------------------------------------------------------------------
@@ -254,20 +281,16 @@ def best() -> None:
     from rml_search.plain_output import best_table
     from rml_search.results import read_list_acc
 
-    typer.echo(best_table(read_list_acc(Workspace(Path.cwd()))))
+    workspace = Workspace(Path.cwd())
+    typer.echo(best_table(read_list_acc(workspace), by_validation=workspace.validation.exists()))
 
 
 @app.command()
-def report(
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html.  [default: report]")
-    ] = None,
-) -> None:
+def report(out: options.ReportFolderOption = None) -> None:
     """Write a page on the search in this folder, also while it runs."""
     from rml_report import write_report
 
-    workspace = Workspace(Path.cwd())
-    typer.echo(f"The report is {shown(write_report(workspace, out or workspace.report))}")
+    typer.echo(f"The report is {shown(write_report(Workspace(Path.cwd()), out))}")
 
 
 @app.command()
@@ -293,6 +316,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the demo.")] = Path("demo"),
 ) -> None:
     """Search, train and infer on synthetic images, on the CPU."""
+    from rml_report import write_report_softly
     from rml_search.demo import demo_options, write_demo_files
     from rml_search.infer_command import InferOptions, infer_and_show
     from rml_search.runtime.choice import prepare_runtime
@@ -307,7 +331,7 @@ def demo(
     plan = SearchPlan(StudyChoice(is_fresh=True), writes_report=False)
     run_search(demo_options(workspace.root), plan, workspace, choice, gpu=False)
     infer_and_show(InferOptions(gallery=out / "gallery.png"), workspace, choice, False, typer.echo)
-    _write_report(workspace)
+    write_report_softly(workspace, typer.echo)
     typer.echo(f"The demo took {time.monotonic() - started:.0f} s")
 
 
@@ -338,12 +362,6 @@ def _refuse_options_before(ctx: typer.Context, command: str) -> None:
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise OptionError(f"--{name.replace('_', '-')} stands before {command}: put it after")
-
-
-def _required(option: str, value: Value | None) -> Value:
-    if value is None:
-        raise OptionError(f"{option} is missing; see --help")
-    return value
 
 
 def main() -> None:

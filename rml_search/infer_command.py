@@ -16,7 +16,8 @@ from rml_search.inference import (
 from rml_search.links import check_links
 from rml_search.options import RuntimeChoice, check_num_procs
 from rml_search.paths import Workspace, shown
-from rml_search.plain_output import inference_table
+from rml_search.plain_output import inference_table, test_accuracy_table
+from rml_search.runtime.base import Runtime
 from rml_search.runtime.choice import prepare_runtime
 
 
@@ -68,3 +69,12 @@ def infer_and_show(
         replaced = " (an earlier one was replaced)" if options.gallery.exists() else ""
         draw_gallery_of_inference(result, workspace, options.gallery)
         show(f"The gallery is {shown(options.gallery)}{replaced}")
+
+
+def evaluate_on_test_images(
+    workspace: Workspace, runtime: Runtime, num_procs: int, show: Callable[[str], None]
+) -> None:
+    """Runs the best model on the test images, which have had no part in choosing it; its predictions are kept."""
+    config = choose_inference_config(workspace, None)
+    move_predictions_aside(workspace, config, datetime.now())
+    show(test_accuracy_table(run_inference(config, workspace, runtime, num_procs=num_procs)))

@@ -31,12 +31,13 @@ class InferenceResult:
 
 
 def choose_inference_config(workspace: Workspace, named: Path | None) -> Path:
-    """The configuration to run: the one named, else that of the best model, else ./config_test.json.
+    """The configuration to run: the one named, else that of the confirmed or the best model, else ./config_test.json.
 
     Raises:
         CheckpointFileError: there is none.
     """
-    candidates = [named] if named is not None else [workspace.best_config, workspace.root / "config_test.json"]
+    usual = [workspace.confirmed_model.config, workspace.best_config, workspace.root / "config_test.json"]
+    candidates = usual if named is None else [named]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
