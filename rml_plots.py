@@ -125,7 +125,7 @@ def _curves_plot(study: StudySummary, compared: optuna.Study) -> Plot:
             epochs, accuracies = zip(*trial.accuracies, strict=True)
             drawn[trial.number] = go.Scatter(x=epochs, y=accuracies)
     if not drawn:
-        return Plot("curves", None, "No epoch has been evaluated, so there are no learning curves.")
+        return Plot("curves", None, "No accuracy of an epoch is stored, so there are no learning curves.")
     best = study.best
     order = sorted(drawn, key=lambda number: (best is not None and number == best.number, number))
     traces: list[go.Scatter] = []

@@ -16,7 +16,7 @@ from rml_search.errors import SearchError
 from rml_search.gallery import check_gallery
 from rml_search.gallery_rows import THRESHOLD, GalleryRow, load_rows
 from rml_search.images import Mask, Pixels
-from rml_search.inference import read_inference_configuration
+from rml_search.inference import choose_inference_config, read_inference_configuration
 from rml_search.paths import Workspace
 from rmldnn_contract.exit_status import EngineError
 
@@ -93,7 +93,7 @@ def load_gallery(workspace: Workspace) -> Gallery:
     """The pictures that can be made of what inference has left; else why there are none."""
     if not any(workspace.predictions.glob("output_*.h5")):
         return Gallery(reason="The best model has not been run on the test images yet.")
-    if _is_older(workspace.predictions, workspace.best_digest):
+    if _are_outdated(workspace):
         return Gallery(reason="The predictions that are there are those of an earlier best model.")
     try:
         return _draw(workspace)
@@ -101,14 +101,16 @@ def load_gallery(workspace: Workspace) -> Gallery:
         return Gallery(reason=f"No picture could be made of the predictions: {error}.")
 
 
-def _is_older(predictions: Path, best: Path) -> bool:
-    if not best.is_file():
-        return False
-    return min(path.stat().st_mtime for path in predictions.glob("output_*.h5")) < best.stat().st_mtime
+def _are_outdated(workspace: Workspace) -> bool:
+    """Whether the model that inference takes, of the search or of a confirmation, is newer than the predictions."""
+    written = min(path.stat().st_mtime for path in workspace.predictions.glob("output_*.h5"))
+    digests = (workspace.confirmed_model.digest, workspace.best_digest)
+    digest = next((path for path in digests if path.is_file()), None)
+    return digest is not None and written < digest.stat().st_mtime
 
 
 def _draw(workspace: Workspace) -> Gallery:
-    configuration = read_inference_configuration(workspace.best_config)
+    configuration = read_inference_configuration(choose_inference_config(workspace, None))
     inputs = workspace.absolute(check_gallery(configuration, Path("picture.png")))
     targets = configuration.neural_network.data.test_target_path
     if targets is None:

@@ -5,6 +5,7 @@ Hyperparameters have any names, and a trial need not have all of them.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from functools import cached_property
 
 from rml_search.run_record import RunRecord
 
-#: What a hyperparameter may be.
+#: What a hyperparameter may be; None only in studies of other programs.
 Value = str | int | float | bool | None
 
 
@@ -52,6 +53,7 @@ class TrialSummary:
         accuracy: that of its best epoch; None where it failed or has reached none yet.
         reason: why it failed, or was stopped early.
         tried_again: it was broken off, and its hyperparameters got another trial: it does not count.
+        known_epochs: those that it trained, where that is known without its accuracies.
     """
 
     number: int
@@ -64,16 +66,32 @@ class TrialSummary:
     reason: str | None = None
     tried_again: bool = False
     started: datetime | None = None
+    known_epochs: int | None = None
 
     @property
     def num_epochs(self) -> int:
-        """The epochs that it trained, as far as they were evaluated."""
+        """The epochs that it trained, as far as is known."""
+        if self.known_epochs is not None:
+            return self.known_epochs
         return max((epoch for epoch, _ in self.accuracies), default=self.best_epoch or 0)
 
     @property
     def is_judged(self) -> bool:
         """Whether it has ended with an accuracy: those that the study compares."""
         return self.state in {State.COMPLETE, State.PRUNED} and self.accuracy is not None
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A trial that was trained again with other seeds; ``accuracies`` are those runs' best ones, 0 to 1."""
+
+    number: int
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Of the runs."""
+        return statistics.fmean(self.accuracies)
 
 
 @dataclass(frozen=True)
@@ -86,6 +104,7 @@ class StudySummary:
         num_epochs: those of a whole trial; None where it is not known.
         settings: what makes the study this one, by option; files by their SHA-256.
         runs: each time that the search was begun or went on, oldest first.
+        confirmations: the best trials trained again with other seeds, by their mean, best first.
     """
 
     name: str
@@ -95,6 +114,21 @@ class StudySummary:
     num_epochs: int | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     runs: tuple[RunRecord, ...] = ()
+    confirmations: tuple[Confirmation, ...] = ()
+
+    @property
+    def is_chosen_by_validation(self) -> bool:
+        """Whether epoch and trial were chosen on images held out of the training images."""
+        return "--validation-fraction" in self.settings
+
+    @property
+    def front(self) -> list[TrialSummary]:
+        """The trials that no other one beats in accuracy and in seconds, the most accurate first."""
+        found: list[TrialSummary] = []
+        for trial in sorted(self.ranked, key=lambda trial: (-accuracy_of(trial), trial.seconds)):
+            if not found or trial.seconds < found[-1].seconds:
+                found.append(trial)
+        return found
 
     @cached_property
     def ranked(self) -> list[TrialSummary]:

@@ -75,6 +75,22 @@ def describe_lead(study: StudySummary) -> str:
     return text
 
 
+def describe_confirmation(study: StudySummary) -> str:
+    """What became of the best trials when they were trained again."""
+    told = []
+    for confirmed in study.confirmations:
+        runs = count(len(confirmed.accuracies), "run")
+        spread = f" +- {statistics.stdev(confirmed.accuracies):.3f}" if len(confirmed.accuracies) > 1 else ""
+        told.append(f"trial {confirmed.number} {confirmed.mean:.3f}{spread} ({runs})")
+    return f"Trained again with other seeds, mean and standard deviation of a run: {'; '.join(told)}."
+
+
+def describe_front(study: StudySummary) -> str:
+    """The trials to choose from where the search had accuracy and time as its objectives."""
+    told = [f"trial {trial.number} ({accuracy_of(trial):.3f}, {show_seconds(trial.seconds)})" for trial in study.front]
+    return f"No other trial is more accurate and quicker than {list_names(told)}."
+
+
 def describe_states(study: StudySummary) -> str:
     """``12 trials: 8 complete, 3 pruned, 1 failed``."""
     told = [f"{len(study.of_state(state))} {state.value}" for state in State if study.of_state(state)]
@@ -244,10 +260,3 @@ def describe_cost(cost: Cost, num_epochs: int | None) -> str:
     elif num_epochs is not None and not any(share.state is State.PRUNED for share in cost.shares):
         text += " No trial was stopped early; with --pruner median hopeless ones would be."
     return text
-
-
-def describe_choice(study: StudySummary) -> str:
-    """On which images the best trial was chosen."""
-    if "--validation-fraction" in study.settings:
-        return "Epoch and trial were chosen on validation images, none of which is a test image."
-    return "Epoch and trial were chosen on the test images, so expect a little less on others."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rml_search.report import words
@@ -127,10 +125,3 @@ def test_cost_in_words(study, trial):
 def test_cost_without_pruning_names_the_option(study, trial):
     found = study(trial(0, [0.1, 0.2, 0.3, 0.4]))
     assert "--pruner median" in words.describe_cost(cost_of(found), found.num_epochs)
-
-
-@pytest.mark.parametrize(
-    ("settings", "text"), [({}, "on the test images"), ({"--validation-fraction": "0.2"}, "on validation images")]
-)
-def test_on_what_the_best_was_chosen(study, settings, text):
-    assert text in words.describe_choice(replace(study(), settings=settings))

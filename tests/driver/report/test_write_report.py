@@ -14,11 +14,10 @@ import rml_report
 from rml_report import read_summary, write_report
 from rml_run import run_search
 from rml_search.errors import NoResultsError, StudyError, WriteError
-from rml_search.options import Objective, PrunerName, RuntimeChoice, StudyChoice
+from rml_search.options import ConfirmOptions, Objective, PrunerName, RuntimeChoice, StudyChoice
 from rml_search.plan import SearchPlan
 from rml_search.report.summary import State
 from rml_search.runtime.choice import ChosenRuntime
-from rml_search.search_space import Choices, Dimension
 
 
 @pytest.fixture
@@ -70,17 +69,46 @@ def test_pruned_trials_are_told_apart(search, workspace, script):
     summary = read_summary(workspace)
     pruned = summary.of_state(State.PRUNED)
     assert [trial.number for trial in pruned] == [8]
-    # Its second epoch may have been on its way when the first one had decided.
-    assert pruned[0].accuracies in {((1, 0.1),), ((1, 0.1), (2, 0.1))}
+    assert pruned[0].accuracies[0] == (1, 0.1)  # the second epoch may have come before the end
     assert pruned[0].accuracy == 0.1
     assert pruned[0].reason
+
+
+def test_trials_that_were_confirmed(search, workspace, script):
+    """Trials 1 and 2 are trained again with two seeds, one seed after the other: 0.6 and 0.7; 0.85 and 0.75."""
+    again = [script([0.6]), script([0.8, 0.85]), script([0.7]), script([0.75])]
+    plan = SearchPlan(confirm=ConfirmOptions(2, 2), writes_report=False)
+    search(script([0.7]), script([0.9]), script([0.8]), *again, plan=plan, num_trials=3)
+    summary = read_summary(workspace)
+    assert len(summary.trials) == 3
+    assert [(item.number, item.accuracies) for item in summary.confirmations] == [(2, (0.85, 0.75)), (1, (0.6, 0.7))]
+    text = text_of(write_report(workspace).read_text(encoding="utf-8"))
+    assert "trial 2 0.800 +- 0.071 (2 runs); trial 1 0.650 +- 0.071 (2 runs)" in text
+
+
+def test_two_objectives(search, workspace, script):
+    """The slow one is the most accurate, the quick one next, and the third is beaten by both."""
+    scripts = script([0.9], seconds=0.6), script([0.8]), script([0.5], seconds=0.3)
+    search(*scripts, objectives=(Objective.ACCURACY, Objective.SECONDS))
+    summary = read_summary(workspace)
+    assert [trial.accuracy for trial in summary.trials] == [0.9, 0.8, 0.5]
+    assert [trial.number for trial in summary.front] == [0, 1]
+    assert [trial.num_epochs for trial in summary.trials] == [3, 3, 3]
+    text = text_of(write_report(workspace).read_text(encoding="utf-8"))
+    assert re.search(r"No other trial is more accurate and quicker than trial 0 \(0\.900, .*\) and trial 1 \(0", text)
+    assert "there are no learning curves" in text
+
+
+def test_what_a_trial_was_chosen_on(study, trial):
+    assert not study(trial(0, [0.5])).is_chosen_by_validation
+    assert study(trial(0, [0.5]), settings={"--validation-fraction": "0.15"}).is_chosen_by_validation
 
 
 def test_writing_changes_nothing_else(search, workspace, script):
     search(script([0.5]), script([0.6]))
     before = files(workspace)
     names = {path.name for path in workspace.root.iterdir()}
-    page = write_report(workspace, workspace.report)
+    page = write_report(workspace)
     assert page == workspace.report_page
     assert files(workspace) == before
     assert {path.name for path in workspace.root.iterdir()} == names | {"report"}
@@ -102,13 +130,13 @@ def test_a_running_trial_is_said_to_run(search, workspace, script):
     with closing(sqlite3.connect(workspace.study_database)) as database:
         database.execute("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL")
         database.commit()
-    page = write_report(workspace, workspace.report).read_text(encoding="utf-8")
+    page = write_report(workspace).read_text(encoding="utf-8")
     assert "1 trial had not ended" in text_of(page)
 
 
 def test_the_page_answers_the_questions(search, workspace, script):
     search(script([0.5, 0.9]), script([0.7, 0.75]), script([], code=1, words=["out of <luck> & 'time'"]), num_epochs=2)
-    page = write_report(workspace, workspace.report).read_text(encoding="utf-8")
+    page = write_report(workspace).read_text(encoding="utf-8")
     text = " ".join(text_of(page).split())
     assert "Trial 0 reached an accuracy (Dice) of 0.900 in epoch 2, with:" in text
     assert "0.150 above the second best, trial 1 (0.750)" in text
@@ -122,7 +150,7 @@ def test_the_page_answers_the_questions(search, workspace, script):
 
 def test_the_page_refers_to_nothing_outside(search, workspace, script):
     search(script([0.5]))
-    page = write_report(workspace, workspace.report).read_text(encoding="utf-8")
+    page = write_report(workspace).read_text(encoding="utf-8")
     own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # plotly.js names its home in messages
     assert re.findall(r"""(?:src|href)=["'](?!#|data:)[^"']*""", own) == []
     assert "http" not in own.replace('http-equiv="Content-Security-Policy"', "")
@@ -140,14 +168,14 @@ def test_without_the_study_the_list_of_trials_is_enough(workspace):
         0.8,
         0.002,
     )
-    page = write_report(workspace, workspace.report).read_text(encoding="utf-8")
-    assert "No epoch has been evaluated" in page
+    page = write_report(workspace).read_text(encoding="utf-8")
+    assert "No accuracy of an epoch is stored" in page
     assert "The command was not recorded" in page
 
 
 def test_no_results(workspace):
     with pytest.raises(NoResultsError, match="run a search in this folder first"):
-        write_report(workspace, workspace.report)
+        write_report(workspace)
     assert not workspace.report.exists()
 
 
@@ -225,15 +253,5 @@ def test_the_command_is_kept_each_time_that_the_search_goes_on(search, workspace
     assert second.command == "RMLDNN_PRECISION=float32 rml-optimization --num-trials 2"
     assert ("Trials", "2") in second.settings
     assert first.versions["optuna"].startswith("5.")
-    page = write_report(workspace, workspace.report).read_text(encoding="utf-8")
+    page = write_report(workspace).read_text(encoding="utf-8")
     assert "went on with" in page
-
-
-def test_a_report_of_two_objectives_and_a_wider_space(search, workspace, script):
-    batch = Dimension("data.batch_size", "data.batch_size", Choices((4, 8)))
-    objectives = (Objective.ACCURACY, Objective.SECONDS)
-    search(script([0.5]), script([0.6]), dimensions=(batch,), objectives=objectives)
-    summary = read_summary(workspace)
-    assert [trial.accuracy for trial in summary.trials] == [0.5, 0.6]
-    assert "data.batch_size" in {dimension.name for dimension in summary.dimensions}
-    assert "data.batch_size" in write_report(workspace, workspace.report).read_text(encoding="utf-8")
