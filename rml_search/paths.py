@@ -192,6 +192,11 @@ class Workspace:
         """The report, all in one file."""
         return self.report / "report.html"
 
+    @staticmethod
+    def scores(predictions: Path) -> Path:
+        """The scores of each image, in the folder of its predictions."""
+        return predictions / "scores.csv"
+
     @property
     def lock(self) -> Path:
         """Held while a search runs in the folder."""

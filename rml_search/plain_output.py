@@ -11,6 +11,7 @@ from rml_search.confirmation import Confirmed
 from rml_search.dataset import DataSetSummary
 from rml_search.doctor import Finding
 from rml_search.hyperparameters import Hyperparameters, show_value
+from rml_search.image_scores import MeanScores
 from rml_search.inference import InferenceResult
 from rml_search.options import PRECISION_VARIABLE, SearchOptions, StudyChoice
 from rml_search.paths import shown
@@ -156,6 +157,24 @@ def inference_table(result: InferenceResult) -> str:
     ]
     rows += [("Predictions", shown(path)) for path in result.predictions]
     return grid(rows, ("Inference", "Value"))
+
+
+def scores_table(means: Sequence[MeanScores]) -> str:
+    """The means over images of each class and of all; pooled, each pixel counts the same."""
+    rows = [
+        (
+            one.name,
+            one.num_images,
+            f"{one.dice:.3f}",
+            f"{one.iou:.3f}",
+            "-" if one.hd95 is None else f"{one.hd95:.1f} ({one.num_with_distance})",
+            f"{one.pooled_dice:.3f}",
+            f"{one.pooled_iou:.3f}",
+        )
+        for one in means
+    ]
+    headers = ("Lesion", "Images", "Dice", "IoU", "HD95, px (of)", "Pooled Dice", "Pooled IoU")
+    return tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True)
 
 
 def prepare_table(summary: PrepareSummary) -> str:

@@ -37,7 +37,7 @@ ALLOWED_PARTS = {
     },
     "rml_comparison": {"rml_search", "rmldnn_contract"},
     "rml_plots": {"rml_comparison", "rml_search", "rmldnn_contract"},
-    "rml_report": {"rml_comparison", "rml_plots", "rml_search", "rml_storage", "rmldnn_contract"},
+    "rml_report": {"rml_comparison", "rml_optuna", "rml_plots", "rml_search", "rml_storage", "rmldnn_contract"},
     "rml_samplers": {"rml_search", "rmldnn_contract"},
     "rml_storage": {"rml_search", "rmldnn_contract"},
     "rml_search": {"rmldnn_contract"},

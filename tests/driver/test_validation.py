@@ -15,7 +15,7 @@ from rml_search.errors import DataSetError, OptionError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.synthetic import write_synthetic_data
 from rml_search.trial_config import inference_configuration, training_configuration
-from rml_search.validation import check_validation_fraction, class_of, hold_out_validation_images
+from rml_search.validation import check_validation_fraction, hold_out_validation_images
 
 
 @pytest.fixture
@@ -96,14 +96,6 @@ def test_too_few_images_are_one_line_and_leave_nothing(workspace, options, make_
     with pytest.raises(DataSetError, match="leaves one side empty"):
         hold_out_validation_images(make_options(validation_fraction=0.001), workspace, lambda _: None)
     assert not workspace.validation.exists()
-
-
-@pytest.mark.parametrize(
-    ("image", "name"),
-    [("benign (7).png", "benign"), ("benign/7.png", "benign"), ("img_0007.png", "img"), ("7.png", ""), ("a.png", "a")],
-)
-def test_class_of_an_image(image, name):
-    assert class_of(Path(image)) == name
 
 
 @pytest.mark.slow
