@@ -31,7 +31,7 @@ from rml_search.run_record import describe_run
 from rml_search.runtime.base import Runtime
 from rml_search.runtime.choice import prepare_runtime
 from rml_search.space_check import check_space
-from rml_search.study_settings import data_places
+from rml_search.study_settings import check_inputs_stay, data_places
 from rml_search.validation import check_validation_fraction, hold_out_validation_images
 
 
@@ -67,6 +67,8 @@ def run_search(
         finish_move_back(workspace)
         # A study that is there is gone on with; anything else that is there makes place.
         goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
+        if not goes_on:
+            check_inputs_stay(options, workspace)
         with nullcontext() if goes_on else earlier_results_aside(workspace, show):
             _search(_Run(options, plan, workspace, ready.runtime, slots, show), settings)
 
