@@ -143,6 +143,30 @@ EnqueueOption = Annotated[
 KeepTopOption = Annotated[
     int, typer.Option("--keep-top", metavar="K", help="Keep the checkpoints of the K best trials.")
 ]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        envvar="RML_STORAGE",
+        show_envvar=False,
+        help="Share the study with other drivers: postgresql://..., mysql://..., or DIR/NAME.journal.  [RML_STORAGE]",
+    ),
+]
+StudyNameOption = Annotated[
+    str | None, typer.Option("--study-name", metavar="NAME", help="Which of its studies.  [default: rml-optimization]")
+]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts",
+        metavar="DIR",
+        help="Where drivers share the best model: DIR, s3://...  [default: by the journal]",
+    ),
+]
+HeartbeatOption = Annotated[
+    float, typer.Option("--heartbeat", metavar="S", help="A driver silent for four times as long is lost.")
+]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at a time.")]
 DevicesOption = Annotated[
     str | None, typer.Option("--devices", metavar="LIST", help="GPUs to use, such as 0,1.  [default: all]")

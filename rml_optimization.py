@@ -22,6 +22,7 @@ from rml_search.options import (
     RuntimeName,
     SamplerName,
     StudyChoice,
+    shared_choice,
     split_list,
 )
 from rml_search.paths import Workspace, shown
@@ -78,6 +79,10 @@ def search(
     warm_start: options.WarmStartOption = None,
     enqueue: options.EnqueueOption = None,
     keep_top: options.KeepTopOption = 1,
+    storage: options.StorageOption = None,
+    study_name: options.StudyNameOption = None,
+    artifacts: options.ArtifactsOption = None,
+    heartbeat: options.HeartbeatOption = 15.0,
     jobs: options.JobsOption = 1,
     devices: options.DevicesOption = None,
     timeout: options.TimeoutOption = None,
@@ -128,6 +133,7 @@ def search(
         keep_top,
         None if confirm is None else ConfirmOptions(confirm, confirm_seeds),
         report,
+        shared_choice(storage, study_name, artifacts, heartbeat),
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image, gpu)
     asked_for = request.resolve()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -45,13 +46,26 @@ _MAX_COUNTED_POINTS = 10_000
 _DRAWS_OF_SAMPLER = 5  #: then, of so many points that have been tried, come random ones
 
 # User attributes of a trial.
-_RECORD = "record"  #: what stands of it in list_acc.json, where it is not to be read from the trial itself
-_REPEATS = "repeats"  #: the number of the trial whose hyperparameters it tries again
+RECORD = "record"  #: what stands of it in list_acc.json, where it is not to be read from the trial itself
+REPEATS = "repeats"  #: the number of the trial whose hyperparameters it tries again
 _ATTEMPT = "attempt"
 _ASKED_FOR = "asked_for"  #: a person has put it in line
 _DUPLICATES = "duplicates"  #: it was drawn, found to be a trial that has been there, and not run
 _FIXED = "fixed_params"  #: where Optuna keeps what a trial in line shall be tried with
 _BORROWED = "borrowed"  #: it was run by another study
+
+
+class StudyStorage(Protocol):
+    """What keeps a study: when what it was told is stored, if not at once."""
+
+    def save(self) -> None:
+        """Stores all that waits."""
+
+    def save_what_is_due(self) -> None:
+        """Stores what has waited for long enough."""
+
+    def close(self) -> None:
+        """Stores all that waits, and closes the connection."""
 
 
 @dataclass
@@ -63,7 +77,7 @@ class OptunaStudy:
     """
 
     study: optuna.Study
-    storage: BufferedStorage
+    storage: StudyStorage
     options: SearchOptions
     sampler: SamplerName = SamplerName.TPE
     allows_duplicates: bool = False
@@ -124,6 +138,23 @@ class OptunaStudy:
         """Stores how a trial has ended, in one step: before it the trial is running, after it all is known."""
         self._tell(result, result.to_record(checkpoint_sha256=checkpoint_sha256))
 
+    def num_running_elsewhere(self) -> int:
+        """None: nobody else runs trials of this study."""
+        return 0
+
+    @contextmanager
+    def settling(self) -> Iterator[Sequence[TrialRecord]]:
+        """The records; nobody else writes results."""
+        yield self.records()
+
+    def where(self, _record: TrialRecord) -> str | None:
+        """None: all checkpoints are in this folder."""
+        return None
+
+    def errors(self, workspace: Workspace) -> AbstractContextManager[None]:
+        """Tells of a database that cannot be used, as a StudyError."""
+        return database_errors(workspace)
+
     def try_again(self, result: TrialResult, attempt: int) -> None:
         """Stores that a trial has failed, and puts its hyperparameters first in line."""
         self._put_in_line(result.number, self._running[result.number].params, attempt)
@@ -132,7 +163,7 @@ class OptunaStudy:
     def records(self) -> Sequence[TrialRecord]:
         """All trials of this search that have ended and were run, by number."""
         trials = self._trials()
-        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
+        repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
         return [
             _record(trial, repeated)
             for trial in trials
@@ -144,10 +175,10 @@ class OptunaStudy:
     def recover(self) -> int:
         """Ends the trials that a killed search has left running, and puts them first in line; how many there were."""
         trials = self._trials()
-        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
-        left = [trial for trial in trials if trial.state is OptunaState.RUNNING]
+        repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
+        left = [trial for trial in trials if trial.state is OptunaState.RUNNING and self._is_left(trial)]
         for trial in left:
-            if _RECORD in trial.user_attrs:  # it had ended, and the study was about to be told
+            if RECORD in trial.user_attrs:  # it had ended, and the study was about to be told
                 self._tell_as_recorded(trial)
                 continue
             # First in line, then ended: killed in between, this finds it in line already.
@@ -160,6 +191,10 @@ class OptunaStudy:
             self.study.tell(trial.number, state=OptunaState.FAIL)
         self._read = None
         return len(left)
+
+    def _is_left(self, _trial: FrozenTrial) -> bool:
+        """Whether nobody is at work on a trial that is said to be running."""
+        return True
 
     def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Puts hyperparameters in line that a person asks for; what is left out the sampler draws.
@@ -207,7 +242,7 @@ class OptunaStudy:
 
     def _tell(self, result: TrialResult, record: TrialRecord) -> None:
         trial = self._running.pop(result.number)
-        trial.set_user_attr(_RECORD, {**asdict(record), "state": record.state.value})
+        trial.set_user_attr(RECORD, {**asdict(record), "state": record.state.value})
         self._tell_optuna(trial, record)
 
     def _tell_optuna(self, trial: optuna.Trial | int, record: TrialRecord) -> None:
@@ -227,16 +262,16 @@ class OptunaStudy:
         return self._read
 
     def _tell_as_recorded(self, trial: FrozenTrial) -> None:
-        self._tell_optuna(trial.number, _stored_record(trial.user_attrs[_RECORD]))
+        self._tell_optuna(trial.number, _stored_record(trial.user_attrs[RECORD]))
 
     def _put_in_line(self, number: int, params: Mapping[str, Any], attempt: int) -> None:
-        self.study.enqueue_trial(dict(params), user_attrs={_REPEATS: number, _ATTEMPT: attempt})
+        self.study.enqueue_trial(dict(params), user_attrs={REPEATS: number, _ATTEMPT: attempt})
 
     def _num_draws(self) -> int:
         """How many points have been drawn; what was broken off and runs again counts once."""
         trials = self._trials()
         drawn = (trial for trial in trials if self._is_whole(trial) or trial.state is OptunaState.WAITING)
-        return sum(not trial.user_attrs.keys() & {_REPEATS, _BORROWED} for trial in drawn)
+        return sum(not trial.user_attrs.keys() & {REPEATS, _BORROWED} for trial in drawn)
 
     def _is_exhausted(self) -> bool:
         """Whether the search space is one of points, and all have been tried."""
@@ -276,7 +311,7 @@ class OptunaStudy:
     def _tried(self) -> Iterator[FrozenTrial]:
         """The trials whose hyperparameters need not be tried again, running ones among them."""
         trials = self._trials()
-        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
+        repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
         for trial in trials:
             is_ours = not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
             if (
@@ -289,7 +324,7 @@ class OptunaStudy:
 
     def _twin(self, trial: optuna.Trial, point: dict[str, Value]) -> int | None:
         """The number of an earlier trial of this point; None where there is none, or a person wants it again."""
-        if self.allows_duplicates or trial.user_attrs.keys() & {_REPEATS, _ASKED_FOR}:
+        if self.allows_duplicates or trial.user_attrs.keys() & {REPEATS, _ASKED_FOR}:
             return None
         twins = (other.number for other in self._tried() if self._space.is_same(point, other.params))
         return next((number for number in twins if number != trial.number), None)
@@ -359,7 +394,7 @@ def parse_point(text: str) -> dict[str, Any]:
 
 
 def _record(trial: FrozenTrial, repeated: set[int | None]) -> TrialRecord:
-    stored = trial.user_attrs.get(_RECORD)
+    stored = trial.user_attrs.get(RECORD)
     if stored is not None:
         return _stored_record(stored)
     seconds = (trial.duration.total_seconds() if trial.duration else 0.0) if trial.datetime_complete else 0.0

@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rml_search.dataset import check_data_set
 from rml_search.devices import Slot, plan_slots
+from rml_search.driver import is_gone
+from rml_search.folder import one_of_several_in, setting_up
 from rml_search.inference import InferenceResult, choose_inference_config, move_predictions_aside, run_inference
 from rml_search.links import check_links
 from rml_search.lock import only_search_in
 from rml_search.network_file import check_networks
-from rml_search.options import RuntimeChoice, SearchOptions, check_precision, check_transfer_learning_file
+from rml_search.options import RuntimeChoice, SearchOptions, SharedChoice, check_precision, check_transfer_learning_file
 from rml_search.paths import Workspace, shown
 from rml_search.plain_output import (
     PlainObserver,
@@ -34,6 +37,9 @@ from rml_search.space_check import check_space
 from rml_search.study_settings import check_inputs_stay, data_places
 from rml_search.validation import check_validation_fraction, hold_out_validation_images
 
+if TYPE_CHECKING:
+    from rml_optuna import OptunaStudy
+
 
 def run_search(
     options: SearchOptions,
@@ -48,6 +54,7 @@ def run_search(
         SearchError: something is not as the search needs it; nothing was started or moved, or what had
             finished by then is kept.
     """
+    from rml_optuna import open_study
     from rml_storage import can_go_on
 
     check_precision()
@@ -61,6 +68,10 @@ def run_search(
     slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
     if ready.runtime.in_container:
         check_links((place for place in data_places(options) if place.is_dir()), workspace)
+    if plan.shared is not None:
+        settings = settings_rows(options, plan.study, summary, ready, len(slots))
+        _search_with_others(_Run(options, plan, workspace, ready.runtime, slots, show), plan.shared, settings)
+        return
     with only_search_in(workspace):
         ready.runtime.remove_leftovers()
         settings = settings_rows(options, plan.study, summary, ready, len(slots))
@@ -70,7 +81,8 @@ def run_search(
         if not goes_on:
             check_inputs_stay(options, workspace)
         with nullcontext() if goes_on else earlier_results_aside(workspace, show):
-            _search(_Run(options, plan, workspace, ready.runtime, slots, show), settings)
+            run = _Run(options, plan, workspace, ready.runtime, slots, show)
+            _search(run, open_study(workspace, options, plan.study, show), settings)
 
 
 @dataclass(frozen=True)
@@ -85,23 +97,34 @@ class _Run:
     show: Callable[[str], None]
 
 
-def _search(run: _Run, settings: Sequence[tuple[str, str]]) -> None:
-    from rml_optuna import open_study
+def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tuple[str, str]]) -> None:
+    """Joins the study that other drivers work on too, in this folder or in others."""
+    from rml_shared_study import open_shared_study
+
+    study = open_shared_study(run.workspace, run.options, run.plan, shared, run.show)
+    try:
+        with one_of_several_in(run.workspace, study.identity, run.show):
+            run.runtime.remove_leftovers(is_gone)
+            _search(run, study, settings)
+    finally:
+        study.close()
+
+
+def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) -> None:
     from rml_search.search import Search
-    from rml_storage import database_errors
 
     options, plan, workspace, show = run.options, run.plan, run.workspace, run.show
-    study = open_study(workspace, options, plan.study, show)
     show(settings_table(settings))
     study.remember_run(describe_run(sys.argv, settings))
-    hold_out_validation_images(options, workspace, show)
+    with nullcontext() if plan.shared is None else setting_up(workspace):
+        hold_out_validation_images(options, workspace, show)
     observer = PlainObserver(options, show)
     running = Search(options, workspace, run.runtime, study, observer, plan.limits, run.slots, plan.keep_top)
     try:
-        with database_errors(workspace):
+        with study.errors(workspace):
             running.run()
     finally:
-        with database_errors(workspace):
+        with study.errors(workspace):
             records = running.records
             show(best_table(records, by_validation=options.validation_fraction is not None))
             if len(options.objectives) > 1:

@@ -31,6 +31,7 @@ from rmldnn_contract.names import canonical_name, unknown_name
 OPTIMIZER_NAMES = ("SGD", "RMSprop", "Adagrad", "Adam", "AdamW", "LARS", "LAMB", "Hessian")
 LOSS_NAMES = ("Dice", "BCE", "NLL", "MSE", "Jaccard", "Focal", "Lovasz")
 
+DEFAULT_STUDY_NAME = "rml-optimization"
 DEFAULT_DOCKER_IMAGE = "rocketml/rmldnn:latest"
 
 #: The environment variable that our engine reads, and what it may be.
@@ -201,6 +202,40 @@ class ConfirmOptions:
     def __post_init__(self) -> None:
         _at_least_one("--confirm", self.num_trials)
         _at_least_one("--confirm-seeds", self.num_seeds)
+
+
+@dataclass(frozen=True)
+class SharedChoice:
+    """A study that several drivers work on.
+
+    Attributes:
+        storage: the address of a database or a journal.
+        artifacts: where the best checkpoints are kept for all; None: beside a journal, else nowhere.
+        heartbeat_seconds: a driver that is silent for four times as long is lost.
+    """
+
+    storage: str
+    study_name: str = DEFAULT_STUDY_NAME
+    artifacts: str | None = None
+    heartbeat_seconds: float = 15.0
+
+    def __post_init__(self) -> None:
+        if not self.study_name.strip():
+            raise OptionError("--study-name must not be empty")
+        if not 0.1 <= self.heartbeat_seconds <= 3600:
+            raise OptionError(f"--heartbeat must lie between 0.1 and 3600 seconds, not {self.heartbeat_seconds:g}")
+
+
+def shared_choice(
+    storage: str | None, study_name: str | None, artifacts: str | None, heartbeat: float
+) -> SharedChoice | None:
+    """What the options of a shared study say together; None without ``--storage``. Raises OptionError."""
+    if storage is not None:
+        return SharedChoice(storage, DEFAULT_STUDY_NAME if study_name is None else study_name, artifacts, heartbeat)
+    for option, value in (("--study-name", study_name), ("--artifacts", artifacts)):
+        if value is not None:
+            raise OptionError(f"{option} needs --storage")
+    return None
 
 
 @dataclass(frozen=True)

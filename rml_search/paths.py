@@ -109,6 +109,11 @@ class Workspace:
         """The folder that holds a folder for each trial."""
         return self._results / "trials"
 
+    @property
+    def study_mark(self) -> Path:
+        """Says which study the trials belong to, where it is kept elsewhere."""
+        return self.trials / "study.txt"
+
     def trial_layers(self, index: int) -> Path:
         """One of the networks of all trials (from 0), as it was when the search began."""
         return self.trials / ("layers.json" if index == 0 else f"layers_{index + 1}.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +43,15 @@ class Study(Protocol):
 
     def try_again(self, result: TrialResult, attempt: int) -> None:
         """Takes in that a trial has failed, and puts its hyperparameters first in line."""
+
+    def num_running_elsewhere(self) -> int:
+        """How many trials other drivers of the same study run, as far as is known."""
+
+    def settling(self) -> AbstractContextManager[Sequence[TrialRecord]]:
+        """The records to write results of, while no other driver writes them here."""
+
+    def where(self, record: TrialRecord, /) -> str | None:
+        """Where the checkpoint of a trial is, in words; None where it should be in the folder of the search."""
 
     def records(self) -> Sequence[TrialRecord]:
         """All trials that have ended, by number."""

@@ -58,18 +58,22 @@ def study_settings(options: SearchOptions) -> dict[str, Any]:
     }
 
 
-def check_same_study(stored: Mapping[str, Any], asked_for: Mapping[str, Any]) -> None:
+def check_same_study(
+    stored: Mapping[str, Any],
+    asked_for: Mapping[str, Any],
+    *,
+    place: str = "the search in this folder",
+    advice: str = _GO_ON_OR_START_OVER,
+) -> None:
     """Raises StudyError naming the first setting in which two searches differ."""
     for option, value in asked_for.items():
         before = stored.get(option)
         if before == value:
             continue
         if option in _FILES and before is not None and value is not None:
-            raise StudyError(f"the search in this folder was begun with {_FILES[option]}: {_GO_ON_OR_START_OVER}")
+            raise StudyError(f"{place} was begun with {_FILES[option]}: {advice}")
         now = "which is missing now" if value is None else f"not {_shown(option, value)}"
-        raise StudyError(
-            f"the search in this folder was begun with {_shown(option, before)}, {now}: {_GO_ON_OR_START_OVER}"
-        )
+        raise StudyError(f"{place} was begun with {_shown(option, before)}, {now}: {advice}")
 
 
 def _shown(option: str, value: object) -> str:

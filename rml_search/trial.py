@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rml_search.devices import Slot
+from rml_search.driver import this_driver
 from rml_search.mounts import Mount, for_container
 from rml_search.options import SearchOptions
 from rml_search.paths import TrialPaths, Workspace, write_atomically
@@ -30,6 +31,9 @@ from rmldnn_contract.training_log import (
     parse_test_file,
     without_stamp,
 )
+
+#: Whom containers belong to.
+_DRIVER = this_driver()
 
 #: Told of every epoch as its line is printed.
 EpochCallback = Callable[[EpochRecord], None]
@@ -95,7 +99,7 @@ class TrialRunner:
             num_procs=self.options.num_procs,
             seed=_seed(self.options, suggestion),
             mounts=mounts,
-            labels={"serves": "search", "trial": str(suggestion.number)},
+            labels={"serves": "search", "trial": str(suggestion.number), "driver": _DRIVER.name},
             device=slot.device,
             num_threads=slot.num_threads,
         )

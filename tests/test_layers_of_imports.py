@@ -22,7 +22,19 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
     "rml_optimization": {"rml_command_options", "rml_report", "rml_run", "rml_search", "rmldnn_contract"},
-    "rml_run": {"rml_confirmation", "rml_optuna", "rml_report", "rml_search", "rml_storage"},
+    "rml_run": {"rml_confirmation", "rml_optuna", "rml_report", "rml_search", "rml_shared_study", "rml_storage"},
+    "rml_artifacts": {"rml_search"},
+    "rml_shared_storage": {"rml_search"},
+    "rml_shared_study": {
+        "rml_artifacts",
+        "rml_distributions",
+        "rml_optuna",
+        "rml_samplers",
+        "rml_search",
+        "rml_shared_storage",
+        "rml_storage",
+        "rmldnn_contract",
+    },
     "rml_command_options": {"rml_search", "rmldnn_contract"},
     "rml_confirmation": {"rml_optuna", "rml_search", "rml_storage"},
     "rml_buffered_storage": set(),
@@ -50,6 +62,7 @@ OWNERS = {
     "docker": {"rml_search"},
     "jinja2": {"rml_search"},
     "optuna": {
+        "rml_artifacts",
         "rml_buffered_storage",
         "rml_comparison",
         "rml_distributions",
@@ -57,6 +70,8 @@ OWNERS = {
         "rml_plots",
         "rml_report",
         "rml_samplers",
+        "rml_shared_storage",
+        "rml_shared_study",
         "rml_storage",
     },
     "plotly": {"rml_plots"},

@@ -111,8 +111,11 @@ class Runtime(Protocol):
             RuntimeUnavailableError: what is missing, and what to do about it.
         """
 
-    def remove_leftovers(self) -> None:
-        """Removes what a search in this working directory has left that was killed; call it in no other's time."""
+    def remove_leftovers(self, is_gone: Callable[[str], bool] = lambda _: True, /) -> None:
+        """Removes what searches in this working directory have left that were killed.
+
+        ``is_gone`` tells of a driver's name whether it has ended; as it comes it holds for all, in no other's time.
+        """
 
     def start(self, run: EngineRun) -> AbstractContextManager[RunningEngine]:
         """Starts the engine; leaving the context leaves nothing of it behind, however it is left."""

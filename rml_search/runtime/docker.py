@@ -72,14 +72,15 @@ class DockerRuntime:
         except _SDK_ERRORS as error:
             raise RuntimeUnavailableError(f"cannot look up the image {self._image}: {_reason(error)}") from None
 
-    def remove_leftovers(self) -> None:
-        """Removes the containers of a search that was killed; those of an inference may be at work."""
+    def remove_leftovers(self, is_gone: Callable[[str], bool] = lambda _: True, /) -> None:
+        """Removes the containers of searches that were killed; those of an inference may be at work."""
         labels = [f"{LABEL}={self._workspace.root}", f"{LABEL}.serves=search"]
         containers: list[Container] = []
         with contextlib.suppress(*_SDK_ERRORS):
             # One that goes by itself meanwhile is no reason to leave the others.
             containers = self._client().containers.list(all=True, filters={"label": labels}, ignore_removed=True)
-        for container in containers:
+        left = [container for container in containers if is_gone(container.labels.get(f"{LABEL}.driver", ""))]
+        for container in left:
             with contextlib.suppress(*_SDK_ERRORS):
                 container.remove(force=True, v=True)
 
