@@ -146,20 +146,25 @@ def _open_journal(address: StorageAddress, path: Path) -> SharedStorage:
 
 
 def _open_database(address: StorageAddress, url: sqlalchemy.URL, study_name: str) -> SharedStorage:
-    settings = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_SECONDS}}
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     try:
-        turns = sqlalchemy.create_engine(url, **settings)
+        engine = sqlalchemy.create_engine(
+            url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_SECONDS}
+        )
     except (ImportError, NoSuchModuleError):
         kind = url.get_backend_name()
         raise StudyError(
             f"--storage {address.text} needs the package {url.get_driver_name()}: "
             f"pip install 'rml-optimization[{_DATABASES[kind][1]}]'"
         ) from None
-    # Two drivers must not make the tables at the same time.
-    with _DatabaseTurn(turns, "tables").held():
-        storage = RDBStorage(text, engine_kwargs=dict(settings))
-    return SharedStorage(address, storage, _DatabaseTurn(turns, study_name))
+    try:
+        # Two drivers must not make the tables at the same time.
+        with _DatabaseTurn(engine, "tables").held():
+            storage = RDBStorage(text, engine_kwargs={"pool": engine.pool})
+    except BaseException:
+        engine.dispose()
+        raise
+    return SharedStorage(address, storage, _DatabaseTurn(engine, study_name))
 
 
 @contextmanager
@@ -187,6 +192,8 @@ def reason_of(error: BaseException, address: StorageAddress) -> str:
     if password:
         said = said.replace(str(password), "***")
     if isinstance(error, RuntimeError):
+        return said
+    if isinstance(address.place, Path):
         return said
     advice = next((advice for words, advice in _ADVICE.items() if words in said.lower()), _UNREACHABLE)
     return f"{said}: {advice}"

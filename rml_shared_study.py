@@ -110,7 +110,10 @@ class SharedStudy(OptunaStudy):
     def ask(self) -> Suggestion | None:
         """The next trial; None where others have begun the last one, or every point has been tried."""
 
+        known = dict(self._running)
+
         def ask() -> Suggestion | None:
+            self._running = dict(known)  # without what was asked for when an answer was lost: nobody will run it
             with self.storage.turn():
                 self._read = None
                 self.recover()
@@ -158,9 +161,7 @@ class SharedStudy(OptunaStudy):
             if time.monotonic() - self._looked_at >= min(self.heartbeat_seconds, 2.0):
                 with self.storage.turn():
                     self._read = None
-                    num_left = self.recover()
-                if num_left:
-                    self.show(f"{num_left} trial{'s' * (num_left > 1)} of a driver that is lost: tried again")
+                    self.recover()
             running = [trial for trial in self._trials() if trial.state is OptunaState.RUNNING]
             return sum(trial.number not in self._running for trial in running)
 
@@ -196,7 +197,10 @@ class SharedStudy(OptunaStudy):
         self._looked_at = time.monotonic()
         beats = self._beats()
         self._lost = self._watch.lost(beats) | {name for name in beats if is_gone(name)}
-        return super().recover()
+        num_left = super().recover()
+        if num_left:
+            self.show(f"{num_left} trial{'s' * (num_left > 1)} of a driver that is lost: tried again first")
+        return num_left
 
     def _is_left(self, trial: FrozenTrial) -> bool:
         name = trial.user_attrs.get(_DRIVER)
@@ -353,8 +357,8 @@ def open_shared_study(
             models=None if artifacts is None else open_model_store(artifacts, storage.optuna),
         )
         opened.join()
-        num_left = opened.recover()
-        _say_what_is_there(opened, shared, num_left)
+        opened.recover()
+        _say_what_is_there(opened, shared)
         if choice.warm_start is not None:
             num_borrowed = opened.borrow(load_other_study(choice.warm_start, workspace))
             show(f"The sampler learns from {num_borrowed} trials of {choice.warm_start}")
@@ -362,14 +366,11 @@ def open_shared_study(
     return opened
 
 
-def _say_what_is_there(opened: SharedStudy, shared: SharedChoice, num_left: int) -> None:
+def _say_what_is_there(opened: SharedStudy, shared: SharedChoice) -> None:
     ended = sum(not record.tried_again for record in opened.records())
     elsewhere = opened.num_running_elsewhere()
-    given_back = f", {num_left} of a driver that is lost are tried again" if num_left else ""
-    opened.show(
-        f"Study {shared.study_name} in {opened.storage.address.text}: {ended} trials have ended, "
-        f"{elsewhere} run elsewhere{given_back}"
-    )
+    place = opened.storage.address.text
+    opened.show(f"Study {shared.study_name} in {place}: {ended} trials have ended, {elsewhere} run elsewhere")
 
 
 def _open(storage: SharedStorage, options: SearchOptions, choice: StudyChoice, name: str) -> optuna.Study:
