@@ -148,9 +148,7 @@ def _open_journal(address: StorageAddress, path: Path) -> SharedStorage:
 def _open_database(address: StorageAddress, url: sqlalchemy.URL, study_name: str) -> SharedStorage:
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     try:
-        engine = sqlalchemy.create_engine(
-            url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_SECONDS}
-        )
+        engine = sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_SECONDS})
     except (ImportError, NoSuchModuleError):
         kind = url.get_backend_name()
         raise StudyError(

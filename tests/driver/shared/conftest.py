@@ -81,7 +81,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def join(workspace: Workspace, make_options: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[..., SharedStudy]]:
+def join(
+    workspace: Workspace, make_options: Callable[..., Any], tmp_path: Path
+) -> Iterator[Callable[..., SharedStudy]]:
     """Joins the study of a journal, as another driver each time: ``join(num_trials=3, storage=..., folder=...)``."""
     opened: list[SharedStudy] = []
 

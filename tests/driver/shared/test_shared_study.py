@@ -107,7 +107,10 @@ def test_a_driver_that_has_left_gives_its_trial_back_at_once(join):
 
 def test_who_comes_back_after_it_was_taken_for_lost_changes_nothing(join):
     told: list[str] = []
-    late, other = join(num_trials=9, heartbeat_seconds=10.0, show=told.append), join(num_trials=9, heartbeat_seconds=10.0)
+    late, other = (
+        join(num_trials=9, heartbeat_seconds=10.0, show=told.append),
+        join(num_trials=9, heartbeat_seconds=10.0),
+    )
     suggestion = late.ask()
     silence(other)
     again = other.ask()
@@ -150,7 +153,9 @@ def test_an_answer_that_was_lost_on_the_way_is_no_second_trial(join, monkeypatch
 
 def test_other_settings_are_another_study_and_paths_are_not(join, workspace, tmp_path):
     join()
-    with pytest.raises(StudyError, match=r"the study rml-optimization in .*study\.journal was begun with --loss bce,dice"):
+    with pytest.raises(
+        StudyError, match=r"the study rml-optimization in .*study\.journal was begun with --loss bce,dice"
+    ):
         join(losses=("bce",))
     elsewhere = tmp_path / "other machine"
     (workspace.root / "data").rename(elsewhere)
