@@ -147,22 +147,31 @@ def _open_journal(address: StorageAddress, path: Path) -> SharedStorage:
 
 def _open_database(address: StorageAddress, url: sqlalchemy.URL, study_name: str) -> SharedStorage:
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    settings = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_SECONDS}}
     try:
-        engine = sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_SECONDS})
+        engine = sqlalchemy.create_engine(url, **settings)
     except (ImportError, NoSuchModuleError):
-        kind = url.get_backend_name()
+        extra = _DATABASES[url.get_backend_name()][1]
         raise StudyError(
             f"--storage {address.text} needs the package {url.get_driver_name()}: "
-            f"pip install 'rml-optimization[{_DATABASES[kind][1]}]'"
+            f"pip install 'rml-optimization[{extra}]'"
         ) from None
     try:
         # Two drivers must not make the tables at the same time.
         with _DatabaseTurn(engine, "tables").held():
-            storage = RDBStorage(text, engine_kwargs={"pool": engine.pool})
+            storage = RDBStorage(text, engine_kwargs=dict(settings), skip_compatibility_check=True)
     except BaseException:
         engine.dispose()
         raise
-    return SharedStorage(address, storage, _DatabaseTurn(engine, study_name))
+    opened = SharedStorage(address, storage, _DatabaseTurn(engine, study_name))
+    found, known = storage.get_current_version(), storage.get_head_version()
+    if found != known:
+        opened.close()
+        raise StudyError(
+            f"--storage {address.text} was made by another version of Optuna (its tables are {found}, not {known}): "
+            "use another database, or the command `optuna storage upgrade`"
+        )
+    return opened
 
 
 @contextmanager
@@ -172,11 +181,6 @@ def storage_errors(address: StorageAddress) -> Iterator[None]:
         yield
     except STORAGE_ERRORS as error:
         raise StudyError(f"--storage {address.text} cannot be used ({reason_of(error, address)})") from None
-    except RuntimeError as error:
-        if "version" not in str(error):
-            raise
-        words = reason_of(error, address)
-        raise StudyError(f"--storage {address.text} was made by another version of Optuna: {words}") from None
 
 
 def reason_of(error: BaseException, address: StorageAddress) -> str:
@@ -189,8 +193,6 @@ def reason_of(error: BaseException, address: StorageAddress) -> str:
     password = None if isinstance(address.place, Path) else address.place.password
     if password:
         said = said.replace(str(password), "***")
-    if isinstance(error, RuntimeError):
-        return said
     if isinstance(address.place, Path):
         return said
     advice = next((advice for words, advice in _ADVICE.items() if words in said.lower()), _UNREACHABLE)
