@@ -171,6 +171,7 @@ def run_search(
     from rml_search.network_file import check_networks
     from rml_search.plain_output import settings_table
     from rml_search.runtime.choice import prepare_runtime
+    from rml_search.runtime.warm import kept_warm
     from rml_search.space_check import check_space
     from rml_search.study_settings import data_places
     from rml_search.validation import check_validation_fraction
@@ -193,8 +194,9 @@ def run_search(
         finish_move_back(workspace)
         # A study that is there is gone on with; anything else that is there makes place.
         goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
-        with nullcontext() if goes_on else earlier_results_aside(workspace, typer.echo):
-            _search(options, plan, workspace, ready.runtime, slots, settings)
+        aside = nullcontext() if goes_on else earlier_results_aside(workspace, typer.echo)
+        with aside, kept_warm(ready.runtime) as runtime:
+            _search(options, plan, workspace, runtime, slots, settings)
 
 
 def _search(

@@ -36,7 +36,7 @@ class LocalRuntime:
     in_container = False
 
     def __init__(self, workspace: Workspace, *, gpu: bool, num_procs: int = 1) -> None:
-        self._workspace = workspace
+        self.root = workspace.root
         self._gpu = gpu
         self._num_procs = num_procs
 
@@ -64,7 +64,11 @@ class LocalRuntime:
     def start(self, run: EngineRun) -> AbstractContextManager[RunningEngine]:
         """Starts the engine in the working directory."""
         command = engine_command(run, gpu=self._gpu, program=engine_module("rmldnn_torch"))
-        return start_process(command, self._workspace.root, run.process_environment(gpu=self._gpu))
+        return start_process(command, self.root, self.environment(run))
+
+    def environment(self, run: EngineRun) -> dict[str, str]:
+        """The variables that an engine gets beside those of the search itself."""
+        return run.process_environment(gpu=self._gpu)
 
 
 def engine_module(module: str) -> tuple[str, ...]:

@@ -25,6 +25,9 @@ from rml_storage import storage_url
 CHECKOUT = Path(__file__).resolve().parents[2]
 NUM_KILLS, NUM_TRIALS = 25, 6
 
+#: What the command lines of engines hold: one started for its trial, and one that outlives it.
+MARKS = ("config=", "rmldnn_torch.worker")
+
 
 def command() -> list[str]:
     options = ["--num-trials", str(NUM_TRIALS), "--num-epochs", "3", "--optimizers", "adam,sgd", "--loss", "bce,dice"]
@@ -38,7 +41,7 @@ def engines_of(workspace: Workspace) -> list[str]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_text().split("\0")
-            if (process / "cwd").readlink() == workspace.root and any("config=" in word for word in words):
+            if (process / "cwd").readlink() == workspace.root and any(mark in word for word in words for mark in MARKS):
                 found.append(" ".join(words))
     return found
 
