@@ -1,8 +1,8 @@
 """Decoded samples that outlive the run that has decoded them, for the next run of the same worker.
 
-A run of :mod:`rmldnn_torch.worker` is a process of its own. It writes the samples that it has decoded to a file that
-has no name and lies in memory, and hands that file to the worker, from which the next run inherits it. In any
-other process there is nowhere to hand them, and nothing is kept.
+Where each run is a process of its own, it writes the samples that it has decoded to a file that has no name and lies
+in memory, and hands that file to the worker, from which the next run inherits it. Where runs follow one another in the
+worker itself, the samples stay. In any other process nothing is kept.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rmldnn_torch.augmentation import Samples
+
 #: Inputs and targets of four data sets: what a search changes between its trials leaves others unused.
 MAX_KEPT = 16
 
@@ -36,9 +38,16 @@ class _File:
 
 @dataclass
 class SampleStore:
-    """The samples that a worker keeps, by what they were made from; ``worker`` is a run's connection to it."""
+    """The samples that a worker keeps, by what they were made from.
+
+    Attributes:
+        worker: a run's connection to it.
+        is_of_the_worker: this process is the worker.
+    """
 
     worker: socket.socket | None = None
+    is_of_the_worker: bool = False
+    _samples: OrderedDict[str, Samples] = field(default_factory=OrderedDict)
     _files: OrderedDict[str, _File] = field(default_factory=OrderedDict)
 
     def keep(self, key: str, shape: Sequence[int], descriptor: int) -> None:
@@ -48,17 +57,28 @@ class SampleStore:
             _, oldest = self._files.popitem(last=False)
             os.close(oldest.descriptor)
 
-    def find(self, key: str) -> Tensor | None:
-        """The samples, if the worker has them: a view of its memory, of which a page is copied when it is written."""
+    def find(self, key: str) -> Samples | None:
+        """The samples, if the worker has them; of a file a view, of which a page is copied when it is written."""
+        if key in self._samples:
+            return self._samples[key]
         file = self._files.get(key)
         if file is None:
             return None
         pixels = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_COPY)
         return torch.from_numpy(np.frombuffer(pixels, np.uint8).reshape(file.shape))
 
-    def hand_over(self, key: str, samples: Tensor) -> None:
-        """Gives the worker a copy, where there is a worker and memory enough."""
-        if self.worker is None or samples.dtype != torch.uint8 or not samples.numel():
+    def hand_over(self, key: str, samples: Samples) -> None:
+        """Gives the worker the samples, those of one size at least, where there is memory enough."""
+        if self.is_of_the_worker:
+            self._samples[key] = samples
+            if len(self._samples) > MAX_KEPT:
+                self._samples.popitem(last=False)
+        if (
+            self.worker is None
+            or not isinstance(samples, Tensor)
+            or samples.dtype != torch.uint8
+            or not samples.numel()
+        ):
             return
         with contextlib.suppress(OSError):
             descriptor = os.memfd_create("samples")
@@ -75,19 +95,19 @@ class SampleStore:
 store = SampleStore()
 
 
-def decoded_once(
-    paths: Sequence[Path], recipe: str, decode: Callable[[], Tensor | list[Tensor]]
-) -> Tensor | list[Tensor]:
-    """What ``decode`` gives, or what it gave an earlier run for the same, unchanged files and the same ``recipe``."""
-    if store.worker is None:
+def decoded_once(paths: Sequence[Path], recipe: str, decode: Callable[[], Samples]) -> Samples:
+    """What ``decode`` gives, or what it gave an earlier run for the same, unchanged files and the same ``recipe``.
+
+    Nobody may write into it.
+    """
+    if store.worker is None and not store.is_of_the_worker:
         return decode()
     key = _key(paths, recipe)
     kept = store.find(key)
     if kept is not None:
         return kept
     samples = decode()
-    if isinstance(samples, Tensor):
-        store.hand_over(key, samples)
+    store.hand_over(key, samples)
     return samples
 
 

@@ -1,6 +1,6 @@
 """A process that has imported everything, and runs the engine's command line again and again, each time in a child.
 
-    python -m rmldnn_torch.worker DESCRIPTOR
+    python -m rmldnn_torch.worker DESCRIPTOR [--in-process]
 
 The descriptor is one end of a pair of sockets (SOCK_SEQPACKET: a message is a packet, JSON). A message
 ``{"arguments": [...], "environment": {...}}`` comes with the descriptor of a pipe, and starts a run of ``rmldnn`` with
@@ -11,7 +11,8 @@ closed, a run at work is stopped and the worker ends.
 Each run is a fork of this process, so it starts from the same state as a cold one and prints the same numbers, but
 finds torch and what else takes seconds in memory, and the images decoded. That is sound as long as this process
 has computed nothing: no pool of OpenMP and no context of CUDA may exist before a fork. (NumPy's and OpenCV's BLAS start
-threads when they are imported, and see to forks themselves.)
+threads when they are imported, and see to forks themselves.) With ``--in-process``, for GPUs, runs follow one another
+in this process instead (:mod:`rmldnn_torch.runs_in_turn`), since making a context of CUDA takes long as well.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _NEEDED_BY_SOME = ("pytorch_optimizer",)
 
 
 @dataclass(frozen=True)
-class _Request:
+class Request:
     """One run: the command line's arguments, variables of its environment, and where its output goes."""
 
     arguments: Sequence[str]
@@ -62,7 +63,7 @@ class _Run:
 def serve(driver: socket.socket) -> None:
     """Carries out requests until the other end is closed."""
     needed: set[str] = set()
-    while (request := _receive_request(driver)) is not None:
+    while (request := receive_request(driver)) is not None:
         run = _start(request, driver)
         os.close(request.output)
         status = _attend(run, driver, needed)
@@ -72,17 +73,18 @@ def serve(driver: socket.socket) -> None:
             importlib.import_module(module)
 
 
-def _receive_request(driver: socket.socket) -> _Request | None:
+def receive_request(driver: socket.socket) -> Request | None:
+    """The next request; None when the other end is closed."""
     while True:
         message, descriptors, _, _ = socket.recv_fds(driver, _MESSAGE_BYTES, 1)
         if not message:
             return None
         request = json.loads(message)
         if "arguments" in request:  # else a stop that came after the end of its run
-            return _Request(request["arguments"], request["environment"], descriptors[0])
+            return Request(request["arguments"], request["environment"], descriptors[0])
 
 
-def _start(request: _Request, driver: socket.socket) -> _Run:
+def _start(request: Request, driver: socket.socket) -> _Run:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     worker = os.getpid()
     pid = os.fork()
@@ -102,15 +104,14 @@ def _end_with(worker: int) -> None:
         os._exit(128 + signal.SIGKILL)
 
 
-def _run(request: _Request, channel: socket.socket) -> NoReturn:
+def _run(request: Request, channel: socket.socket) -> NoReturn:
     """What ``rmldnn`` does, in a child of the worker."""
     from rmldnn_torch.command_line import main
     from rmldnn_torch.shared_samples import store
     from rmldnn_torch.termination import end_on_signals, leave
 
     end_on_signals()
-    for descriptor in (1, 2):
-        os.dup2(request.output, descriptor)
+    direct_output(request.output)
     os.close(request.output)
     os.environ.update(request.environment)
     store.worker = channel
@@ -182,11 +183,20 @@ def main() -> NoReturn:
     for module in _NEEDED_BY_ALL:
         importlib.import_module(module)
     # Until now output went to the first run's pipe, for errors of these imports; its reader must see that run's end.
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (1, 2):
-        os.dup2(nowhere, descriptor)
-    serve(driver)
+    direct_output(os.open(os.devnull, os.O_RDWR))
+    if sys.argv[2:] == ["--in-process"]:
+        from rmldnn_torch.runs_in_turn import serve_in_process
+
+        serve_in_process(driver)
+    else:
+        serve(driver)
     os._exit(0)
+
+
+def direct_output(descriptor: int) -> None:
+    """What this process prints from now on goes there."""
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def kept_warm(runtime: Runtime) -> Iterator[Runtime]:
     if not isinstance(runtime, LocalRuntime) or os.environ.get(COLD_VARIABLE, "0") not in {"", "0"}:
         yield runtime
         return
-    warm = WarmRuntime(runtime)
+    warm = WarmRuntime(runtime, in_process=runtime.uses_gpu)
     try:
         yield warm
     finally:
@@ -57,13 +57,17 @@ def kept_warm(runtime: Runtime) -> Iterator[Runtime]:
 
 
 class WarmRuntime:
-    """Gives each trial a worker that is free and has the environment that the trial needs, or a new one."""
+    """Gives each trial a worker that is free and has the environment that the trial needs, or a new one.
+
+    ``in_process``: the worker itself runs the trials, as a GPU wants it, instead of a child for each.
+    """
 
     name = "local"
     in_container = False
 
-    def __init__(self, cold: LocalRuntime) -> None:
+    def __init__(self, cold: LocalRuntime, *, in_process: bool = False) -> None:
         self._cold = cold
+        self._in_process = in_process
         self._lock = threading.Lock()
         self._free: list[_Worker] = []
 
@@ -114,7 +118,7 @@ class WarmRuntime:
                 if worker.is_alive:
                     return worker.begin(request)
             worker.bury()
-        worker = _Worker(self._cold.root, environment)
+        worker = _Worker(self._cold.root, environment, in_process=self._in_process)
         try:
             return worker.begin(request)
         except OSError as error:
@@ -141,7 +145,8 @@ class WarmRuntime:
 class _Worker:
     """A process that runs the engine again and again, one run at a time."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, environment: Mapping[str, str], *, in_process: bool) -> None:
+        self._options = ["--in-process"] if in_process else []
         self.environment = dict(environment)
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
@@ -204,7 +209,7 @@ class _Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _start(self, output: int) -> subprocess.Popen[bytes]:
-        command = [*engine_module("rmldnn_torch.worker"), str(self._its_end.fileno())]
+        command = [*engine_module("rmldnn_torch.worker"), str(self._its_end.fileno()), *self._options]
         try:
             process = subprocess.Popen(
                 command,

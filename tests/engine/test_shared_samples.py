@@ -85,5 +85,15 @@ def test_the_oldest_go_when_there_are_too_many() -> None:
         os.close(descriptor)
 
 
+def test_runs_in_turn_find_samples_of_any_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shared_samples, "store", SampleStore(is_of_the_worker=True))
+    several = [SAMPLES[0], SAMPLES[1, :2]]
+    for number in range(MAX_KEPT):
+        assert decoded_once([tmp_path], str(number), lambda: several) is several
+    assert decoded_once([tmp_path], "0", lambda: pytest.fail("decoded again")) is several
+    decoded_once([tmp_path], "one more", lambda: SAMPLES)
+    assert decoded_once([tmp_path], "0", lambda: SAMPLES) is SAMPLES
+
+
 def test_a_process_that_has_no_worker_keeps_nothing() -> None:
     assert decoded_once([Path("missing")], "gray", lambda: SAMPLES) is SAMPLES

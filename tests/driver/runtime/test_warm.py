@@ -46,6 +46,13 @@ def warm(cold):
         yield runtime
 
 
+@pytest.fixture(params=[False, True], ids=["children", "in process"])
+def either(request, cold):
+    runtime = WarmRuntime(cold, in_process=request.param)
+    yield runtime
+    runtime.close()
+
+
 @pytest.fixture
 def train(workspace, make_options):
     """Runs a trial: ``train(runtime, number, "adam")``."""
@@ -105,39 +112,39 @@ def traces(workspace, number):
 # --- the same numbers ----------------------------------------------------------------------------------
 
 
-def test_warm_trials_print_and_write_what_cold_ones_do(workspace, cold, warm, train):
+def test_warm_trials_print_and_write_what_cold_ones_do(workspace, cold, either, train):
     for number, optimizer in enumerate(["adam", "lars", "adam"]):
-        assert train(warm, number, optimizer).state is TrialState.COMPLETE
+        assert train(either, number, optimizer).state is TrialState.COMPLETE
         assert train(cold, number + 3, optimizer).state is TrialState.COMPLETE
         assert traces(workspace, number) == traces(workspace, number + 3)
     assert len(processes_of(workspace)) == 1, "not one worker has served all three"
 
 
-def test_trials_beside_each_other_print_what_one_alone_does(workspace, cold, warm, train):
+def test_trials_beside_each_other_print_what_one_alone_does(workspace, cold, either, train):
     assert train(cold, 0, slot=ONE_THREAD).state is TrialState.COMPLETE
     with ThreadPoolExecutor(2) as threads:
-        results = threads.map(lambda number: train(warm, number, slot=ONE_THREAD), range(1, 5))
+        results = threads.map(lambda number: train(either, number, slot=ONE_THREAD), range(1, 5))
         assert [result.state for result in results] == [TrialState.COMPLETE] * 4
     assert len(processes_of(workspace)) == 2
     for number in range(1, 5):
         assert traces(workspace, number) == traces(workspace, 0)
 
 
-def test_images_that_have_changed_are_read_again(workspace, cold, warm, train):
-    train(warm, 0)
+def test_images_that_have_changed_are_read_again(workspace, cold, either, train):
+    train(either, 0)
     image = next((workspace.root / "data" / "train" / "inputs").iterdir())
     from PIL import Image
 
     Image.new("L", (8, 8), 200).save(image)
-    train(warm, 1)
+    train(either, 1)
     train(cold, 2)
     assert traces(workspace, 1) == traces(workspace, 2) != traces(workspace, 0)
 
 
-def test_a_failure_is_told_as_a_cold_one_tells_it(workspace, cold, warm, train):
-    train(warm, 0)
+def test_a_failure_is_told_as_a_cold_one_tells_it(workspace, cold, either, train):
+    train(either, 0)
     next((workspace.root / "data" / "train" / "inputs").iterdir()).write_text("no image")
-    results = [train(warm, 1), train(cold, 2)]
+    results = [train(either, 1), train(cold, 2)]
     assert results[0].reason == results[1].reason
     assert "is no image that can be read" in results[0].reason
     assert results[0].exit_status == results[1].exit_status
@@ -158,6 +165,20 @@ def test_a_death_costs_the_trial_alone(workspace, warm, train, victim):
     assert is_soon_true(lambda: list(processes_of(workspace)) == [worker_of(workspace)])
 
 
+def test_a_death_in_process_costs_the_trial_alone(workspace, cold, train):
+    def kill(epoch):
+        if epoch.epoch == 1:
+            os.kill(worker_of(workspace), signal.SIGKILL)
+
+    runtime = WarmRuntime(cold, in_process=True)
+    try:
+        result = train(runtime, 0, epochs=FOREVER, on_epoch=kill)
+        assert (result.state, result.is_machines_fault) == (TrialState.FAILED, True)
+        assert train(runtime, 1).state is TrialState.COMPLETE
+    finally:
+        runtime.close()
+
+
 def test_a_worker_that_died_idle_is_replaced(workspace, warm, train):
     train(warm, 0)
     first = worker_of(workspace)
@@ -168,7 +189,7 @@ def test_a_worker_that_died_idle_is_replaced(workspace, warm, train):
     assert worker_of(workspace) != first
 
 
-def test_a_pruned_trial_ends_within_two_seconds_and_its_worker_goes_on(workspace, warm, train):
+def test_a_pruned_trial_ends_within_two_seconds_and_its_worker_goes_on(workspace, either, train):
     control, asked = TrialControl(), []
 
     def end():
@@ -179,25 +200,25 @@ def test_a_pruned_trial_ends_within_two_seconds_and_its_worker_goes_on(workspace
         if epoch.epoch == 3:
             threading.Thread(target=end).start()
 
-    result = train(warm, 0, epochs=FOREVER, on_epoch=on_epoch, control=control)
+    result = train(either, 0, epochs=FOREVER, on_epoch=on_epoch, control=control)
     assert time.monotonic() - asked[0] < 2
     assert result.state is TrialState.PRUNED
     assert workspace.trial(0).log.read_text().rstrip().endswith("Stopped by SIGTERM.")
     worker = worker_of(workspace)
-    assert train(warm, 1).state is TrialState.COMPLETE
+    assert train(either, 1).state is TrialState.COMPLETE
     assert worker_of(workspace) == worker
 
 
-def test_a_stop_that_comes_too_late_does_not_meet_the_next_trial(warm, train):
+def test_a_stop_that_comes_too_late_does_not_meet_the_next_trial(either, train):
     control = TrialControl()
-    train(warm, 0, control=control)
+    train(either, 0, control=control)
     late = []
 
     def on_epoch(epoch):
         if not late:
             late.append(control.end(Verdict(TrialState.PRUNED, "too late")))
 
-    assert train(warm, 1, on_epoch=on_epoch).state is TrialState.COMPLETE
+    assert train(either, 1, on_epoch=on_epoch).state is TrialState.COMPLETE
     assert late
 
 
@@ -208,12 +229,12 @@ def test_another_environment_gets_another_worker(workspace, warm, train):
     assert len(processes_of(workspace)) == 2
 
 
-def test_an_error_in_the_driver_ends_the_run_at_once(workspace, warm, train):
+def test_an_error_in_the_driver_ends_the_run_at_once(workspace, either, train):
     def fail(epoch):
         raise LookupError("a mistake of ours")
 
     with pytest.raises(LookupError):
-        train(warm, 0, epochs=FOREVER, on_epoch=fail)
+        train(either, 0, epochs=FOREVER, on_epoch=fail)
     assert processes_of(workspace) == {}
 
 
