@@ -1,6 +1,6 @@
 """A search whose trials share a process, against one that starts a process for each.
 
-    python benchmarks/warm_search.py [--trials 20] [--epochs 5] [--size 96] [--rounds 1]
+    python benchmarks/warm_search.py [--trials 20] [--epochs 5] [--size 96] [--rounds 1] [--jobs 1 2]
 
 Searches on the demo's images with the small network, on the CPU, one trial after the other and two at a time. Warm and
 cold searches take turns, so that what else the machine does meets both. Beside the wall time of whole searches it
@@ -95,13 +95,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name, default in (("trials", 20), ("epochs", 5), ("size", 96), ("rounds", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2])
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_demo_files(folder)
         for _ in range(arguments.rounds):
-            for jobs in (1, 2):
+            for jobs in arguments.jobs:
                 warm = search(folder, arguments, cold=False, jobs=jobs)
                 cold = search(folder, arguments, cold=True, jobs=jobs)
                 # Two at a time take their suggestions in the order in which they end: random ones are the same.
