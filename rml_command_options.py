@@ -129,7 +129,9 @@ FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Start over; earlier results move to earlier/.  [default: go on]")
 ]
 SamplerOption = Annotated[SamplerName, typer.Option("--sampler", help="What draws hyperparameters.")]
-PrunerOption = Annotated[PrunerName, typer.Option("--pruner", help="What ends hopeless trials early.")]
+PrunerOption = Annotated[
+    PrunerName, typer.Option("--pruner", help="What ends hopeless trials early; none: nothing does.")
+]
 DuplicatesOption = Annotated[bool, typer.Option("--allow-duplicates", help="Try points again that were tried.")]
 WarmStartOption = Annotated[
     Path | None, typer.Option("--warm-start", metavar="FILE", help="study.db of another search to learn from.")
@@ -165,4 +167,10 @@ MaxFailuresOption = Annotated[
 ]
 RetriesOption = Annotated[
     int, typer.Option("--retries", metavar="N", help="Further tries after failures of the machine.")
+]
+
+# --- what it leaves ------------------------------------------------------------------------------------
+
+ReportOption = Annotated[
+    bool, typer.Option("--report/--no-report", help="Write report/report.html when the search ends.")
 ]

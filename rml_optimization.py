@@ -5,39 +5,29 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 import rml_command_options as options
-from rml_search.devices import Slot, plan_slots
 from rml_search.errors import OptionError, SearchError
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.limits import Limits
 from rml_search.options import (
+    DEFAULT_PRUNER,
     ConfirmOptions,
     JobChoice,
-    PrunerName,
     RuntimeChoice,
     RuntimeName,
     SamplerName,
-    SearchOptions,
     StudyChoice,
-    check_precision,
-    check_transfer_learning_file,
     split_list,
 )
 from rml_search.paths import Workspace, shown
+from rml_search.plan import SearchPlan
 from rml_search.request import SearchRequest
-from rml_search.results import earlier_results_aside, finish_move_back
 from rmldnn_contract import __version__
-
-if TYPE_CHECKING:
-    from rml_search.runtime.base import Runtime
 
 _BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE has ended
 
@@ -83,7 +73,7 @@ def search(
     confirm_seeds: options.ConfirmSeedsOption = 3,
     fresh: options.FreshOption = False,
     sampler: options.SamplerOption = SamplerName.TPE,
-    pruner: options.PrunerOption = PrunerName.NONE,
+    pruner: options.PrunerOption = DEFAULT_PRUNER,
     allow_duplicates: options.DuplicatesOption = False,
     warm_start: options.WarmStartOption = None,
     enqueue: options.EnqueueOption = None,
@@ -96,6 +86,7 @@ def search(
     target_accuracy: options.TargetAccuracyOption = None,
     max_consecutive_failures: options.MaxFailuresOption = 3,
     retries: options.RetriesOption = 1,
+    report: options.ReportOption = True,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Searches the optimizer, loss and learning rate that segment images best with rmldnn.
@@ -136,121 +127,13 @@ def search(
         Limits(timeout, trial_timeout, stall_timeout, target_accuracy, max_consecutive_failures, retries),
         keep_top,
         None if confirm is None else ConfirmOptions(confirm, confirm_seeds),
+        report,
     )
-    choice = RuntimeChoice(runtime, docker_image, singularity_image)
-    run_search(request.resolve(), plan, Workspace(Path.cwd()), choice, gpu)
+    choice = RuntimeChoice(runtime, docker_image, singularity_image, gpu)
+    asked_for = request.resolve()
+    from rml_run import run_search
 
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """How a search goes about: what draws its trials, how many run at a time, when they end, what is kept of them."""
-
-    study: StudyChoice = field(default_factory=StudyChoice)
-    jobs: JobChoice = field(default_factory=JobChoice)
-    limits: Limits = field(default_factory=Limits)
-    keep_top: int = 1
-    confirm: ConfirmOptions | None = None
-
-    def __post_init__(self) -> None:
-        if self.keep_top < 1:
-            raise OptionError(f"--keep-top must be at least 1, not {self.keep_top}")
-
-
-def run_search(
-    options: SearchOptions, plan: SearchPlan, workspace: Workspace, choice: RuntimeChoice, gpu: bool | None
-) -> None:
-    """Checks everything, runs the search or goes on with the one in this folder, and shows its tables.
-
-    Raises:
-        SearchError: something is not as the search needs it; nothing was started or moved, or what had
-            finished by then is kept.
-    """
-    from rml_search.dataset import check_data_set
-    from rml_search.links import check_links
-    from rml_search.lock import only_search_in
-    from rml_search.network_file import check_networks
-    from rml_search.plain_output import settings_table
-    from rml_search.runtime.choice import prepare_runtime
-    from rml_search.runtime.warm import kept_warm
-    from rml_search.space_check import check_space
-    from rml_search.study_settings import data_places
-    from rml_search.validation import check_validation_fraction
-    from rml_storage import can_go_on
-
-    check_precision()
-    options = check_networks(options)
-    check_space(options, workspace)
-    check_validation_fraction(options)
-    if options.transfer_learning is not None:
-        check_transfer_learning_file(options.transfer_learning)
-    summary = None if options.data is None else check_data_set(options.data)
-    ready = prepare_runtime(choice, workspace, gpu, options.num_procs, typer.echo)
-    slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
-    if ready.runtime.in_container:
-        check_links((place for place in data_places(options) if place.is_dir()), workspace)
-    with only_search_in(workspace):
-        ready.runtime.remove_leftovers()
-        settings = settings_table(options, plan.study, summary, ready, len(slots))
-        finish_move_back(workspace)
-        # A study that is there is gone on with; anything else that is there makes place.
-        goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
-        aside = nullcontext() if goes_on else earlier_results_aside(workspace, typer.echo)
-        with aside, kept_warm(ready.runtime) as runtime:
-            _search(options, plan, workspace, runtime, slots, settings)
-
-
-def _search(
-    options: SearchOptions,
-    plan: SearchPlan,
-    workspace: Workspace,
-    runtime: Runtime,
-    slots: Sequence[Slot],
-    settings: str,
-) -> None:
-    from rml_optuna import open_study
-    from rml_search.plain_output import PlainObserver, best_table, confirmation_table, pareto_table
-    from rml_search.search import Search
-    from rml_search.validation import hold_out_validation_images
-    from rml_storage import database_errors
-
-    study = open_study(workspace, options, plan.study, typer.echo)
-    typer.echo(settings)
-    hold_out_validation_images(options, workspace, typer.echo)
-    observer = PlainObserver(options, typer.echo)
-    running = Search(options, workspace, runtime, study, observer, plan.limits, slots, plan.keep_top)
-    try:
-        with database_errors(workspace):
-            running.run()
-    finally:
-        with database_errors(workspace):
-            records = running.records
-            typer.echo(best_table(records, by_validation=options.validation_fraction is not None))
-            if len(options.objectives) > 1:
-                typer.echo(pareto_table(records))
-            study.close()
-    if running.ended_early is not None:
-        typer.echo(f"The search has ended before {options.num_trials} trials: {running.ended_early}")
-    if plan.confirm is not None:
-        from rml_confirmation import confirm
-
-        ranked = confirm(plan.confirm, running, records, lambda own: PlainObserver(own, typer.echo), typer.echo)
-        typer.echo(confirmation_table(ranked))
-    if options.validation_fraction is not None:
-        _evaluate_on_test_images(workspace, runtime, options.num_procs)
-    typer.echo(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
-
-
-def _evaluate_on_test_images(workspace: Workspace, runtime: Runtime, num_procs: int) -> None:
-    """Runs the best model on the test images, which have had no part in choosing it; its predictions are kept."""
-    from datetime import datetime
-
-    from rml_search.inference import choose_inference_config, move_predictions_aside, run_inference
-    from rml_search.plain_output import test_accuracy_table
-
-    config = choose_inference_config(workspace, None)
-    move_predictions_aside(workspace, config, datetime.now())
-    result = run_inference(config, workspace, runtime, num_procs=num_procs)
-    typer.echo(test_accuracy_table(result))
+    run_search(asked_for, plan, Workspace(Path.cwd()), choice, typer.echo)
 
 
 # --- the other commands ------------------------------------------------------------------------------
@@ -290,6 +173,19 @@ def best() -> None:
 
 
 @app.command()
+def report(
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html.  [default: report]")
+    ] = None,
+) -> None:
+    """Write a page on the search in this folder, also while it runs."""
+    from rml_report import write_report
+
+    workspace = Workspace(Path.cwd())
+    typer.echo(f"The report is {shown(write_report(workspace, out or workspace.report))}")
+
+
+@app.command()
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Kaggle's folder or zip of images and masks.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the data set.")] = Path("data"),
@@ -312,19 +208,22 @@ def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the demo.")] = Path("demo"),
 ) -> None:
     """Search, train and infer on synthetic images, on the CPU."""
+    from rml_run import run_search, write_report_softly
     from rml_search.demo import demo_options, write_demo_files
     from rml_search.infer_command import InferOptions, infer_and_show
     from rml_search.runtime.choice import prepare_runtime
 
     started = time.monotonic()
     workspace = Workspace(out)
-    choice = RuntimeChoice(RuntimeName.LOCAL)
+    choice = RuntimeChoice(RuntimeName.LOCAL, gpu=False)
     prepare_runtime(choice, workspace, gpu=False, num_procs=1, show=typer.echo)
     typer.echo(f"Making synthetic ultrasound images in {out}")
     write_demo_files(workspace.root)
-    plan = SearchPlan(StudyChoice(is_fresh=True))
-    run_search(demo_options(workspace.root), plan, workspace, choice, gpu=False)
+    # Written once the predictions are there.
+    plan = SearchPlan(StudyChoice(is_fresh=True), writes_report=False)
+    run_search(demo_options(workspace.root), plan, workspace, choice, typer.echo)
     infer_and_show(InferOptions(gallery=out / "gallery.png"), workspace, choice, False, typer.echo)
+    write_report_softly(workspace, typer.echo)
     typer.echo(f"The demo took {time.monotonic() - started:.0f} s")
 
 

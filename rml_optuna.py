@@ -24,6 +24,7 @@ from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import Objective, PrunerName, SamplerName, SearchOptions, StudyChoice
 from rml_search.paths import Workspace, shown
 from rml_search.results import TrialRecord, TrialResult, TrialState
+from rml_search.run_record import RunRecord
 from rml_search.search_space import SearchSpace, Value
 from rml_search.study import Suggestion
 from rml_search.study_settings import check_same_study, study_settings
@@ -41,6 +42,7 @@ _NAMES = {state: name for name, state in _STATES.items()}
 _MAX_DRAWS = 50
 #: Of larger search spaces nobody tries every point.
 _MAX_COUNTED_POINTS = 10_000
+_DRAWS_OF_SAMPLER = 5  #: then, of so many points that have been tried, come random ones
 
 # User attributes of a trial.
 _RECORD = "record"  #: what stands of it in list_acc.json, where it is not to be read from the trial itself
@@ -76,15 +78,20 @@ class OptunaStudy:
         """Closes the database, which then is one file again."""
         self.storage.close()
 
+    def remember_run(self, run: RunRecord) -> None:
+        """Keeps how the search was begun, or went on."""
+        self.study.set_user_attr(run.key, run.to_json())
+
     def ask(self) -> Suggestion | None:
         """The next trial: first those put in line, then what the sampler draws."""
-        for _ in range(_MAX_DRAWS):
+        for attempt in range(_MAX_DRAWS):
             if self._is_exhausted():
                 return None
             if self.sampler is SamplerName.GRID:
                 self._put_grid_point_in_line()
-            # Sampled anew from the seed each time, so that a search that was broken off draws what a whole one does.
-            self.study.sampler = build_sampler(self.sampler, self._seed(), self.options)
+            # A sampler that has closed in on a point draws it over and over.
+            sampler = self.sampler if attempt < _DRAWS_OF_SAMPLER else SamplerName.RANDOM
+            self.study.sampler = build_sampler(sampler, self.options.seed, self._num_draws())
             trial = self.study.ask()
             self._read = None
             point = suggest(trial, self._space)
@@ -225,14 +232,11 @@ class OptunaStudy:
     def _put_in_line(self, number: int, params: Mapping[str, Any], attempt: int) -> None:
         self.study.enqueue_trial(dict(params), user_attrs={_REPEATS: number, _ATTEMPT: attempt})
 
-    def _seed(self) -> int | None:
-        """The seed of the next draw: it depends on how many draws there were, and not on what was broken off."""
-        if self.options.seed is None:
-            return None
+    def _num_draws(self) -> int:
+        """How many points have been drawn; what was broken off and runs again counts once."""
         trials = self._trials()
         drawn = (trial for trial in trials if self._is_whole(trial) or trial.state is OptunaState.WAITING)
-        num_draws = sum(not trial.user_attrs.keys() & {_REPEATS, _BORROWED} for trial in drawn)
-        return (self.options.seed * 1_000_003 + num_draws) % 2**32
+        return sum(not trial.user_attrs.keys() & {_REPEATS, _BORROWED} for trial in drawn)
 
     def _is_exhausted(self) -> bool:
         """Whether the search space is one of points, and all have been tried."""
@@ -261,9 +265,13 @@ class OptunaStudy:
         if self._waits():
             return
         points = self._untried_grid_points() or self._grid()
-        point = random.Random(self._seed()).choice(points)  # noqa: S311 (no secret)
+        point = self._random().choice(points)
         self.study.enqueue_trial(point)
         self._read = None
+
+    def _random(self) -> random.Random:
+        seed = self.options.seed
+        return random.Random(None if seed is None else f"{seed} {self._num_draws()}")  # noqa: S311 (no secret)
 
     def _tried(self) -> Iterator[FrozenTrial]:
         """The trials whose hyperparameters need not be tried again, running ones among them."""

@@ -106,7 +106,7 @@ def move_predictions_aside(workspace: Workspace, config: Path, when: datetime) -
         return None
     aside = workspace.earlier(when) / folder.name
     aside.mkdir(parents=True)
-    for path in [*predictions, folder / _CONFIG, folder / _LOG]:
+    for path in [*predictions, folder / _CONFIG, folder / _LOG, workspace.scores(folder)]:
         if path.exists() and path.resolve() != config.resolve():
             path.rename(aside / path.name)
     return aside

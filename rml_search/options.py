@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,6 +137,8 @@ class SamplerName(str, Enum):
     TPE = "tpe"
     RANDOM = "random"
     GRID = "grid"  #: five learning rates in equal ratios
+    CMAES = "cmaes"
+    GP = "gp"
     QMC = "qmc"
 
 
@@ -150,6 +153,18 @@ class PrunerName(str, Enum):
     PATIENT = "patient"
 
 
+#: What Optuna's samplers import beyond what the driver needs itself: module names, which are those of the packages.
+SAMPLER_PACKAGES = {
+    SamplerName.CMAES: ("cmaes",),
+    SamplerName.GP: ("torch", "scipy"),
+    SamplerName.QMC: ("scipy",),
+}
+
+
+#: Chosen by benchmarks/replay.py: a quarter of the epochs for the same Dice.
+DEFAULT_PRUNER = PrunerName.PERCENTILE
+
+
 @dataclass(frozen=True)
 class StudyChoice:
     """How a study draws and judges its trials, and where it begins.
@@ -161,11 +176,19 @@ class StudyChoice:
     """
 
     sampler: SamplerName = SamplerName.TPE
-    pruner: PrunerName = PrunerName.NONE
+    pruner: PrunerName = DEFAULT_PRUNER
     is_fresh: bool = False
     allows_duplicates: bool = False
     warm_start: Path | None = None
     enqueued: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        missing = [package for package in SAMPLER_PACKAGES.get(self.sampler, ()) if find_spec(package) is None]
+        if missing:
+            raise OptionError(
+                f"--sampler {self.sampler.value} needs {' and '.join(missing)}: pip install {' '.join(missing)}, "
+                f"or take --sampler {SamplerName.TPE.value}"
+            )
 
 
 @dataclass(frozen=True)
@@ -190,11 +213,12 @@ class JobChoice:
 
 @dataclass(frozen=True)
 class RuntimeChoice:
-    """What the person said of runtimes; images are None where they named none."""
+    """What the person said of runtimes; images are None where they named none, ``gpu`` where they left it open."""
 
     name: RuntimeName = RuntimeName.AUTO
     docker_image: str | None = None
     singularity_image: str | None = None
+    gpu: bool | None = None
 
     def __post_init__(self) -> None:
         named = [image for image in (self.docker_image, self.singularity_image) if image is not None]

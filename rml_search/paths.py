@@ -183,6 +183,21 @@ class Workspace:
         return self.root / "predictions"
 
     @property
+    def report(self) -> Path:
+        """The folder of the report."""
+        return self.root / "report"
+
+    @property
+    def report_page(self) -> Path:
+        """The report, all in one file."""
+        return self.report / "report.html"
+
+    @staticmethod
+    def scores(predictions: Path) -> Path:
+        """The scores of each image, in the folder of its predictions."""
+        return predictions / "scores.csv"
+
+    @property
     def lock(self) -> Path:
         """Held while a search runs in the folder."""
         return self.root / ".rml-optimization.lock"
@@ -194,7 +209,7 @@ class Workspace:
     def results(self) -> tuple[Path, ...]:
         """All that a search and its inference write, whether it is there or not."""
         files = (self.best_model, self.list_acc, *self.study_files(), self.trials)
-        return (*files, self.confirmations, self.validation, self.predictions)
+        return (*files, self.confirmations, self.validation, self.predictions, self.report)
 
     def earlier(self, when: datetime) -> Path:
         """A folder, not there yet, for the results of a search that another one follows."""

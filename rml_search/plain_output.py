@@ -11,6 +11,7 @@ from rml_search.confirmation import Confirmed
 from rml_search.dataset import DataSetSummary
 from rml_search.doctor import Finding
 from rml_search.hyperparameters import Hyperparameters, show_value
+from rml_search.image_scores import MeanScores
 from rml_search.inference import InferenceResult
 from rml_search.options import PRECISION_VARIABLE, SearchOptions, StudyChoice
 from rml_search.paths import shown
@@ -33,13 +34,13 @@ def grid(rows: Rows, headers: tuple[str, str]) -> str:
     return tabulate(rows, headers=headers, tablefmt="grid", maxcolwidths=list(_COLUMN_WIDTHS), disable_numparse=True)
 
 
-def settings_table(
+def settings_rows(
     options: SearchOptions, study: StudyChoice, data: DataSetSummary | None, ready: ReadyRuntime, num_jobs: int
-) -> str:
-    """What a search is about to do."""
+) -> list[tuple[str, str]]:
+    """What a search is about to do, as (name, value)."""
     scheduler = f"Exponential, gamma {options.lr_scheduler_gamma or 1:g}"
     own = "in the configuration" if options.base is not None else "none"
-    rows = [
+    return [
         ("Trials", str(options.num_trials)),
         ("Epochs of a trial", str(options.num_epochs)),
         *([] if options.base is None else [("Configuration", shown(options.base.path))]),
@@ -60,13 +61,21 @@ def settings_table(
         else ("Precision", "the engine's own"),
         ("Seed", "none" if options.seed is None else str(options.seed)),
         ("Objectives", ", ".join(objective.value for objective in options.objectives)),
-        ("Sampler, pruner", f"{study.sampler.value}, {study.pruner.value}"),
+        ("Sampler, pruner", f"{study.sampler.value}, {_pruner(options, study)}"),
         ("Runtime", f"{ready.runtime.describe()}, because {ready.reason}"),
         ("Device", ready.device),
         ("Processes of a trial", str(options.num_procs)),
         ("Trials at a time", str(num_jobs)),
     ]
+
+
+def settings_table(rows: Rows) -> str:
+    """The settings as a table."""
     return grid(rows, ("Setting", "Value"))
+
+
+def _pruner(options: SearchOptions, study: StudyChoice) -> str:
+    return study.pruner.value if len(options.objectives) == 1 else "none (there are two objectives)"
 
 
 def _chosen_on(options: SearchOptions) -> str:
@@ -148,6 +157,24 @@ def inference_table(result: InferenceResult) -> str:
     ]
     rows += [("Predictions", shown(path)) for path in result.predictions]
     return grid(rows, ("Inference", "Value"))
+
+
+def scores_table(means: Sequence[MeanScores]) -> str:
+    """The means over images of each class and of all; pooled, each pixel counts the same."""
+    rows = [
+        (
+            one.name,
+            one.num_images,
+            f"{one.dice:.3f}",
+            f"{one.iou:.3f}",
+            "-" if one.hd95 is None else f"{one.hd95:.1f} ({one.num_with_distance})",
+            f"{one.pooled_dice:.3f}",
+            f"{one.pooled_iou:.3f}",
+        )
+        for one in means
+    ]
+    headers = ("Lesion", "Images", "Dice", "IoU", "HD95,\npx (of)", "Pooled\nDice", "Pooled\nIoU")
+    return tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True)
 
 
 def prepare_table(summary: PrepareSummary) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from rml_search.dataset import list_pairs, split_folders
 from rml_search.errors import DataSetError, OptionError
+from rml_search.image_scores import find_classes
 from rml_search.new_folder import new_folder
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace
@@ -37,8 +37,9 @@ def hold_out_validation_images(options: SearchOptions, workspace: Workspace, sho
     pairs = list_pairs(inputs, targets)
     show(f"Holding out validation images: looking for copies among {len(pairs)} training images")
     groups = group_near_duplicates([image for image, _ in pairs])
-    classes = [class_of(image.relative_to(inputs)) for image, _ in pairs]
-    held_out = choose_test_images(classes, groups, options.validation_fraction, _SEED)
+    names = [image.relative_to(inputs).with_suffix("").as_posix() for image, _ in pairs]
+    classes = find_classes(names)
+    held_out = choose_test_images([classes[name] or "" for name in names], groups, options.validation_fraction, _SEED)
     if not any(held_out) or all(held_out):
         raise DataSetError(
             f"--validation-fraction {options.validation_fraction:g} of {len(pairs)} training images leaves one side "
@@ -61,13 +62,6 @@ def check_validation_fraction(options: SearchOptions) -> None:
         raise OptionError(f"--validation-fraction must lie between 0 and 1, not be {fraction:g}")
     if options.data is None:
         raise OptionError("--validation-fraction needs folders of images and masks: name them with --data")
-
-
-def class_of(image: Path) -> str:
-    """The class of an image: its folder, or without one its name up to a number."""
-    if len(image.parts) > 1:
-        return image.parts[0]
-    return re.split(r"[\s_(.-]*\d", image.stem, maxsplit=1)[0]
 
 
 def validation_data(options: SearchOptions, workspace: Workspace) -> Path | None:

@@ -21,14 +21,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
-    "rml_optimization": {
-        "rml_command_options",
-        "rml_confirmation",
-        "rml_optuna",
-        "rml_search",
-        "rml_storage",
-        "rmldnn_contract",
-    },
+    "rml_optimization": {"rml_command_options", "rml_report", "rml_run", "rml_search", "rmldnn_contract"},
+    "rml_run": {"rml_confirmation", "rml_optuna", "rml_report", "rml_search", "rml_storage"},
     "rml_command_options": {"rml_search", "rmldnn_contract"},
     "rml_confirmation": {"rml_optuna", "rml_search", "rml_storage"},
     "rml_buffered_storage": set(),
@@ -41,6 +35,9 @@ ALLOWED_PARTS = {
         "rml_storage",
         "rmldnn_contract",
     },
+    "rml_comparison": {"rml_search", "rmldnn_contract"},
+    "rml_plots": {"rml_comparison", "rml_search", "rmldnn_contract"},
+    "rml_report": {"rml_comparison", "rml_optuna", "rml_plots", "rml_search", "rml_storage", "rmldnn_contract"},
     "rml_samplers": {"rml_search", "rmldnn_contract"},
     "rml_storage": {"rml_search", "rmldnn_contract"},
     "rml_search": {"rmldnn_contract"},
@@ -51,13 +48,24 @@ ALLOWED_PARTS = {
 #: Library -> the only parts that may import it.
 OWNERS = {
     "docker": {"rml_search"},
-    "optuna": {"rml_buffered_storage", "rml_distributions", "rml_optuna", "rml_samplers", "rml_storage"},
+    "jinja2": {"rml_search"},
+    "optuna": {
+        "rml_buffered_storage",
+        "rml_comparison",
+        "rml_distributions",
+        "rml_optuna",
+        "rml_plots",
+        "rml_report",
+        "rml_samplers",
+        "rml_storage",
+    },
+    "plotly": {"rml_plots"},
     "torch": {"rmldnn_torch"},
     "typer": {"rml_command_options", "rml_optimization"},
 }
 
 #: Libraries that take from a tenth of a second to seconds to import.
-HEAVY = {"cv2", "docker", "h5py", "matplotlib", "optuna", "plotly", "scipy", "torch"}
+HEAVY = {"cv2", "docker", "h5py", "jinja2", "matplotlib", "optuna", "plotly", "scipy", "torch"}
 
 
 def _sources(part: str) -> list[Path]:

@@ -15,7 +15,7 @@ from rml_search.errors import DataSetError, OptionError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.synthetic import write_synthetic_data
 from rml_search.trial_config import inference_configuration, training_configuration
-from rml_search.validation import check_validation_fraction, class_of, hold_out_validation_images
+from rml_search.validation import check_validation_fraction, hold_out_validation_images
 
 
 @pytest.fixture
@@ -98,26 +98,19 @@ def test_too_few_images_are_one_line_and_leave_nothing(workspace, options, make_
     assert not workspace.validation.exists()
 
 
-@pytest.mark.parametrize(
-    ("image", "name"),
-    [("benign (7).png", "benign"), ("benign/7.png", "benign"), ("img_0007.png", "img"), ("7.png", ""), ("a.png", "a")],
-)
-def test_class_of_an_image(image, name):
-    assert class_of(Path(image)) == name
-
-
 @pytest.mark.slow
 def test_a_real_search_ends_with_the_test_images(workspace, options, monkeypatch, capsys):
     """The built-in engine, from the command line's own function to the table."""
-    from rml_optimization import SearchPlan, run_search
+    from rml_run import run_search
     from rml_search.options import RuntimeChoice, RuntimeName
+    from rml_search.plan import SearchPlan
 
     layer = {"name": "a", "filters": 1, "kernel_size": [3, 3], "padding": "same", "activation": "sigmoid"}
     network = [{"class_name": "Conv2D", "config": {**layer, "batch_input_shape": [None, 32, 32, 3]}}]
     (workspace.root / "layers.json").write_text(json.dumps(network))
     monkeypatch.chdir(workspace.root)
     options = dataclasses.replace(options, num_trials=1, num_epochs=1, image_size=(32, 32))
-    run_search(options, SearchPlan(), workspace, RuntimeChoice(RuntimeName.LOCAL), gpu=False)
+    run_search(options, SearchPlan(), workspace, RuntimeChoice(RuntimeName.LOCAL, gpu=False), print)
     told = capsys.readouterr().out
     assert "chosen on validation images" in told
     assert "Best model on the test images" in told
