@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rml_search.errors import SearchError
-from rml_search.gallery import check_gallery
-from rml_search.gallery_rows import THRESHOLD, GalleryRow, load_rows
+from rml_search.gallery import check_images_in_place
+from rml_search.gallery_rows import THRESHOLD, GalleryRow, load_rows, score_rows
+from rml_search.image_scores import ImageScores, MeanScores, means_by_class, worst_first
 from rml_search.images import Mask, Pixels
 from rml_search.inference import choose_inference_config, read_inference_configuration
 from rml_search.paths import Workspace
@@ -35,23 +36,12 @@ _DASH = 5  #: points of the true contour that are drawn, and that are left out, 
 class Picture:
     """One test image: beside it the same with the contours of the prediction and of the truth.
 
-    ``dice`` and ``iou`` are those of the lesion, 0 to 1. ``source`` is the picture itself, as an address.
+    ``source`` is the picture itself, as an address.
     """
 
-    name: str
-    dice: float
-    iou: float
+    scores: ImageScores
     source: str
     alternative: str
-
-
-@dataclass(frozen=True)
-class Score:
-    """The overlap of one test image, 0 to 1."""
-
-    name: str
-    dice: float
-    iou: float
 
 
 @dataclass(frozen=True)
@@ -64,29 +54,24 @@ class Gallery:
         reason: why there are none, and what to do about it; None where there are some.
     """
 
-    scores: tuple[Score, ...] = ()
+    scores: tuple[ImageScores, ...] = ()
     pictures: tuple[Picture, ...] = ()
     reason: str | None = None
 
     @property
-    def mean_dice(self) -> float:
-        """The mean over the images. Raises StatisticsError where there are none, as the others."""
-        return statistics.fmean(score.dice for score in self.scores)
-
-    @property
-    def mean_iou(self) -> float:
-        """The mean over the images."""
-        return statistics.fmean(score.iou for score in self.scores)
+    def means(self) -> list[MeanScores]:
+        """Those of each class, and last those of all images. Raises ValueError where there are none."""
+        return means_by_class(self.scores)
 
     @property
     def median_dice(self) -> float:
-        """Half of the images are better."""
-        return statistics.median(score.dice for score in self.scores)
+        """Half of the images are better. Raises StatisticsError where there are none."""
+        return statistics.median(one.dice for one in self.scores)
 
     @property
     def num_poor(self) -> int:
         """The images whose Dice is below one half."""
-        return sum(score.dice < 0.5 for score in self.scores)
+        return sum(one.dice < 0.5 for one in self.scores)
 
 
 def load_gallery(workspace: Workspace) -> Gallery:
@@ -111,38 +96,27 @@ def _are_outdated(workspace: Workspace) -> bool:
 
 def _draw(workspace: Workspace) -> Gallery:
     configuration = read_inference_configuration(choose_inference_config(workspace, None))
-    inputs = workspace.absolute(check_gallery(configuration, Path("picture.png")))
+    inputs = workspace.absolute(check_images_in_place(configuration))
     targets = configuration.neural_network.data.test_target_path
     if targets is None:
         return Gallery(reason="The test images have no masks to compare with.")
     rows = load_rows(inputs, workspace.absolute(Path(targets)), workspace.predictions)
-    worst_first = sorted(rows, key=lambda row: (_dice(row), row.name))
-    return Gallery(
-        scores=tuple(Score(row.name, _dice(row), _iou(row)) for row in worst_first),
-        pictures=tuple(
-            Picture(row.name, _dice(row), _iou(row), _address(_side_by_side(row)), _alternative(row))
-            for row in worst_first[:MAX_PICTURES]
-        ),
-    )
+    by_name = {row.name: row for row in rows}
+    scores = worst_first(score_rows(rows))
+    pictures = (_picture(by_name[one.name], one) for one in scores[:MAX_PICTURES])
+    return Gallery(tuple(scores), tuple(pictures))
 
 
-def _dice(row: GalleryRow) -> float:
-    if row.dice is None:
-        raise ValueError(f"{row.name} has no mask")
-    return row.dice
+def _picture(row: GalleryRow, scores: ImageScores) -> Picture:
+    return Picture(scores, _address(_side_by_side(row)), _alternative(row, scores))
 
 
-def _iou(row: GalleryRow) -> float:
-    """Intersection over union, which follows from Dice: D / (2 - D)."""
-    return _dice(row) / (2 - _dice(row))
-
-
-def _alternative(row: GalleryRow) -> str:
-    predicted = float((row.prediction > THRESHOLD).mean())
-    true = float(row.target.mean()) if row.target is not None else 0.0
+def _alternative(row: GalleryRow, scores: ImageScores) -> str:
+    num_pixels, overlap = row.prediction.size, scores.overlap
+    true, predicted = overlap.num_true / num_pixels, overlap.num_predicted / num_pixels
     return (
         f"{row.name}: the lesion covers {true:.1%} of the image, the prediction {predicted:.1%}, and their Dice is "
-        f"{_dice(row):.3f}"
+        f"{scores.dice:.3f}"
     )
 
 

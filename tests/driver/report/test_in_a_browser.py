@@ -14,8 +14,10 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from rml_comparison import importance_shares
 from rml_plots import draw_plots, plotly_script
+from rml_search.image_scores import ImageScores
 from rml_search.report.page import Page, render_page
-from rml_search.report.pictures import Gallery, Picture, Score
+from rml_search.report.pictures import Gallery, Picture
+from rml_search.segmentation_scores import Overlap
 
 pytestmark = pytest.mark.browser
 
@@ -29,10 +31,9 @@ DESK = {"width": 1200, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 
 @pytest.fixture(scope="module")
 def page_file(mixed_study, report_folder) -> Path:
-    gallery = Gallery(
-        scores=(Score("scan <b>2</b>", 0.25, 0.143), Score("scan 1", 0.75, 0.6)),
-        pictures=(Picture("scan <b>2</b>", 0.25, 0.143, RED, "scan 2 & its contours"),),
-    )
+    missed = ImageScores("scan <b>2</b>", "a <class>", Overlap(0, 0, 40), None)
+    found = ImageScores("scan 1", None, Overlap(30, 40, 40), 4.0)
+    gallery = Gallery((missed, found), (Picture(missed, RED, "scan 2 & its contours"),))
     page = Page(mixed_study, importance_shares(mixed_study), draw_plots(mixed_study), gallery, plotly_script())
     path = report_folder / "a report.html"
     path.write_text(render_page(page), encoding="utf-8")
@@ -97,6 +98,7 @@ def test_text_from_outside_is_shown_as_it_is(browser, nasty):
     assert nasty in browser.find_element(By.ID, "repeat").text
     assert browser.find_elements(By.CSS_SELECTOR, "[onload]") == []
     assert browser.find_element(By.CSS_SELECTOR, ".gallery .name").text == "scan <b>2</b>"
+    assert "a <class>" in browser.find_element(By.ID, "images").text
     assert browser.find_element(By.CSS_SELECTOR, ".gallery img").get_attribute("alt") == "scan 2 & its contours"
 
 

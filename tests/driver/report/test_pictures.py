@@ -59,7 +59,11 @@ def test_the_worst_comes_first_with_its_scores(predicted):
     assert [score.name for score in gallery.scores] == ["bad", "middling", "good"]
     assert [score.dice for score in gallery.scores] == pytest.approx([0.4, 0.7, 1])
     assert [score.iou for score in gallery.scores] == pytest.approx([40 / 160, 70 / 130, 1])
-    assert (gallery.mean_dice, gallery.median_dice, gallery.num_poor) == (pytest.approx(0.7), pytest.approx(0.7), 1)
+    # Borders that lie 6, 3 and 0 pixels beside each other; pooled: 210 pixels in common of 300 and 300.
+    assert [score.hd95 for score in gallery.scores] == pytest.approx([6, 3, 0])
+    (means,) = gallery.means
+    assert (means.dice, means.hd95, means.pooled_dice) == pytest.approx((0.7, 3, 210 / 300))
+    assert (gallery.median_dice, gallery.num_poor) == (pytest.approx(0.7), 1)
     assert gallery.reason is None
     assert "6.2% of the image" in gallery.pictures[0].alternative  # 100 of 1600 pixels
     assert "Dice is 0.400" in gallery.pictures[0].alternative
@@ -81,7 +85,7 @@ def test_only_the_worst_are_drawn_of_many(predicted):
     gallery = load_gallery(predicted(**{f"image{number}": number % 10 for number in range(MAX_PICTURES + 3)}))
     assert len(gallery.pictures) == MAX_PICTURES
     assert len(gallery.scores) == MAX_PICTURES + 3
-    assert gallery.pictures[0].dice == pytest.approx(0.1)
+    assert gallery.pictures[0].scores.dice == pytest.approx(0.1)
 
 
 def test_no_predictions(workspace):
