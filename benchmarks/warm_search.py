@@ -52,6 +52,7 @@ def search(folder: Path, arguments: argparse.Namespace, *, cold: bool, jobs: int
     command = [sys.executable, str(CHECKOUT / "rml_optimization.py"), "--runtime", "local", "--no-gpu", "--seed", "7"]
     command += ["--num-trials", str(arguments.trials), "--num-epochs", str(arguments.epochs), "--jobs", str(jobs)]
     command += ["--optimizers", "adam,rmsprop,sgd", "--loss", "bce,dice", "--batch-size", "8", "--sampler", "random"]
+    command += ["--pruner", "none"]
     command += ["--layers", "../layers_small_unet.json", "--data", "../data"]
     command += ["--image-size", str(arguments.size), str(arguments.size)]
     environment = {**os.environ, COLD_VARIABLE: str(int(cold))}

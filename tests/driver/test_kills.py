@@ -41,7 +41,7 @@ def command(num_epochs: int = 3) -> list[str]:
         "bce,dice",
     ]
     options += ["--runtime", "local", "--no-gpu", "--image-size", "32", "32", "--batch-size", "4", "--seed", "3"]
-    return [sys.executable, str(CHECKOUT / "rml_optimization.py"), *options, "--jobs", "2"]
+    return [sys.executable, str(CHECKOUT / "rml_optimization.py"), *options, "--jobs", "2", "--pruner", "none"]
 
 
 def engines_of(workspace: Workspace) -> list[int]:
