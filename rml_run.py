@@ -30,6 +30,7 @@ from rml_search.results import earlier_results_aside, finish_move_back
 from rml_search.run_record import describe_run
 from rml_search.runtime.base import Runtime
 from rml_search.runtime.choice import prepare_runtime
+from rml_search.runtime.warm import kept_warm
 from rml_search.space_check import check_space
 from rml_search.study_settings import check_inputs_stay, data_places
 from rml_search.validation import check_validation_fraction, hold_out_validation_images
@@ -69,8 +70,9 @@ def run_search(
         goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
         if not goes_on:
             check_inputs_stay(options, workspace)
-        with nullcontext() if goes_on else earlier_results_aside(workspace, show):
-            _search(_Run(options, plan, workspace, ready.runtime, slots, show), settings)
+        aside = nullcontext() if goes_on else earlier_results_aside(workspace, show)
+        with aside, kept_warm(ready.runtime) as runtime:
+            _search(_Run(options, plan, workspace, runtime, slots, show), settings)
 
 
 @dataclass(frozen=True)

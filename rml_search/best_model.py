@@ -112,7 +112,10 @@ def drop_finished_checkpoints(workspace: Workspace, running: Iterable[int] = ())
     busy = {workspace.trial(number).folder for number in running}
     for folder in workspace.trials.iterdir():
         if folder.name.isdecimal() and folder not in busy:
-            drop_checkpoints(workspace.trial(int(folder.name)))
+            trial = workspace.trial(int(folder.name))
+            drop_checkpoints(trial)
+            for path in list(trial.unfinished_checkpoints()):
+                path.unlink(missing_ok=True)
 
 
 def file_digest(path: Path) -> str:
