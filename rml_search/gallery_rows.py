@@ -1,4 +1,4 @@
-"""Images, masks and predictions put together, with the Dice coefficient of each image."""
+"""Images, masks and predictions put together, with the scores of each image."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from rml_search.dataset import list_images, list_pairs, name_some
 from rml_search.errors import DataSetError
+from rml_search.image_scores import ImageScores, find_classes
 from rml_search.images import Mask, Pixels, read_image, to_display, to_mask
 from rml_search.predictions import Scores, lesion_probability, read_predictions
-from rml_search.segmentation_scores import dice_coefficient
+from rml_search.segmentation_scores import dice_coefficient, hausdorff_distance, measure_overlap
 
 THRESHOLD = 0.5  #: of the probability, above which a pixel counts as lesion
 
@@ -36,6 +37,11 @@ class GalleryRow:
     def dice(self) -> float | None:
         """The Dice coefficient at a threshold of 0.5, 1 if neither has a lesion; None without a target."""
         return None if self.target is None else dice_coefficient(self.prediction > THRESHOLD, self.target)
+
+    @cached_property
+    def hd95(self) -> float | None:
+        """The 95 % Hausdorff distance in pixels of the prediction; None without target, or if a mask is empty."""
+        return None if self.target is None else hausdorff_distance(self.prediction > THRESHOLD, self.target)
 
 
 def load_rows(
@@ -88,3 +94,13 @@ def mean_dice(rows: Iterable[GalleryRow]) -> float | None:
     """Returns the mean Dice of the images that have a target; None if none has."""
     scores = [row.dice for row in rows if row.dice is not None]
     return sum(scores) / len(scores) if scores else None
+
+
+def score_rows(rows: Sequence[GalleryRow]) -> list[ImageScores]:
+    """The scores of the images that have a target, in their order; classes are told from the names of all rows."""
+    classes = find_classes([row.name for row in rows])
+    return [
+        ImageScores(row.name, classes[row.name], measure_overlap(row.prediction > THRESHOLD, row.target), row.hd95)
+        for row in rows
+        if row.target is not None
+    ]
