@@ -56,6 +56,15 @@ def check_gallery(configuration: Configuration, out: Path) -> Path:
         WriteError: ``out`` does not end in .png, .pdf or .svg.
     """
     _check_format(out)
+    return check_images_in_place(configuration)
+
+
+def check_images_in_place(configuration: Configuration) -> Path:
+    """The folder of the test images, if predictions lie over them.
+
+    Raises:
+        DataSetError: there are no test images, or their transforms move pixels.
+    """
     data = configuration.neural_network.data
     if data.test_input_path is None:
         raise DataSetError("the configuration names no test images (data.test_input_path): there is nothing to draw")

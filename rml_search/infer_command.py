@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from rml_search.image_scores import means_by_class
 from rml_search.inference import (
     choose_inference_config,
     move_predictions_aside,
     read_inference_configuration,
     run_inference,
 )
+from rml_search.inference_scores import score_inference
 from rml_search.links import check_links
 from rml_search.options import RuntimeChoice, check_num_procs
 from rml_search.paths import Workspace, shown
-from rml_search.plain_output import inference_table
+from rml_search.plain_output import inference_table, scores_table
 from rml_search.runtime.choice import prepare_runtime
 
 
@@ -62,6 +64,10 @@ def infer_and_show(
     show(f"Device: {ready.device}")
     result = run_inference(document, workspace, ready.runtime, num_procs=options.num_procs)
     show(inference_table(result))
+    scores = score_inference(result, workspace)
+    if scores:
+        show(scores_table(means_by_class(scores)))
+        show(f"The scores of each image are in {shown(workspace.scores(result.predictions[0].parent))}")
     if options.gallery is not None:
         from rml_search.gallery import draw_gallery_of_inference
 

@@ -75,7 +75,7 @@ def test_iou_follows_from_dice(masks) -> None:
     assert overlap.iou == pytest.approx(overlap.dice / (2 - overlap.dice))
 
 
-@settings(deadline=None)  # SciPy is imported by the first
+@settings(deadline=None)  # the first call imports SciPy
 @given(pairs_of_masks(), st.sampled_from([50.0, 95.0, 100.0]))
 def test_distance_is_that_of_all_pairs_of_border_points(masks, percentile) -> None:
     prediction, truth = masks

@@ -1,0 +1,29 @@
+"""How a search goes about what its options ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rml_search.errors import OptionError
+from rml_search.limits import Limits
+from rml_search.options import ConfirmOptions, JobChoice, StudyChoice
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """How a search goes about: what draws its trials, how many run at a time, when they end, what it leaves.
+
+    ``keep_top``: of so many trials, the best ones, the checkpoints are kept. ``confirm``: the best ones are trained
+    again at the end.
+    """
+
+    study: StudyChoice = field(default_factory=StudyChoice)
+    jobs: JobChoice = field(default_factory=JobChoice)
+    limits: Limits = field(default_factory=Limits)
+    keep_top: int = 1
+    confirm: ConfirmOptions | None = None
+    writes_report: bool = True
+
+    def __post_init__(self) -> None:
+        if self.keep_top < 1:
+            raise OptionError(f"--keep-top must be at least 1, not {self.keep_top}")
