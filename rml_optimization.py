@@ -147,7 +147,14 @@ def infer(
     ] = None,
     gallery: Annotated[
         Path | None,
-        typer.Option("--gallery", metavar="PNG", help="Draw input, prediction and ground truth into this file."),
+        typer.Option("--gallery", metavar="PNG", help="Draw input, ground truth and prediction into this file."),
+    ] = None,
+    worst_first: Annotated[
+        bool, typer.Option("--worst-first", help="Show only the worst predictions in the gallery.")
+    ] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="New folder for masks (PNG) at the sizes of the images."),
     ] = None,
     docker_image: options.DockerImageOption = None,
     singularity_image: options.SingularityImageOption = None,
@@ -159,7 +166,8 @@ def infer(
     from rml_search.infer_command import InferOptions, infer_and_show
 
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
-    infer_and_show(InferOptions(config, gallery, num_procs), Workspace(Path.cwd()), choice, gpu, typer.echo)
+    wanted = InferOptions(config, gallery, num_procs, worst_first, export)
+    infer_and_show(wanted, Workspace(Path.cwd()), choice, gpu, typer.echo)
 
 
 @app.command()

@@ -66,7 +66,7 @@ def _contours(mask: Mask) -> Sequence[_Points]:
 
 
 def _dashes(contour: _Points, length: float) -> list[_Points]:
-    """Cuts a closed line into dashes of about ``length`` pixels with gaps of the same length (the ends of a line widen it)."""
+    """Cuts a closed line into dashes of about ``length`` pixels with gaps of the same length."""
     closed = np.concatenate([contour, contour[:1]])
     travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
     num_dashes = max(1, round(travelled[-1] / (2 * length)))
