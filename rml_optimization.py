@@ -245,13 +245,19 @@ def doctor(
             "--docker-image", "-docker", metavar="IMAGE", help="Docker image.  [default: RocketML's and ours]"
         ),
     ] = None,
+    singularity_image: options.SingularityImageOption = None,
+    image_size: options.ImageSizeOption = None,
+    batch_size: options.BatchSizeOption = None,
 ) -> None:
     """Say of each thing that a search needs whether it is there."""
-    from rml_search.doctor import examine
+    from rml_search.doctor import Plan, examine
     from rml_search.plain_output import doctor_table
 
-    findings = examine(Workspace(Path.cwd()), data, layers, docker_image)
-    typer.echo(doctor_table(findings))
+    plan = Plan(data, layers, docker_image, singularity_image, image_size or (256, 256), batch_size or 32)
+    diagnosis = examine(Workspace(Path.cwd()), plan)
+    typer.echo(doctor_table(diagnosis))
+    if diagnosis.obstacle is not None:
+        raise diagnosis.obstacle
 
 
 # --- what commands have in common --------------------------------------------------------------------
