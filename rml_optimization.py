@@ -153,7 +153,14 @@ def infer(
     ] = None,
     gallery: Annotated[
         Path | None,
-        typer.Option("--gallery", metavar="PNG", help="Draw input, prediction and ground truth into this file."),
+        typer.Option("--gallery", metavar="PNG", help="Draw input, ground truth and prediction into this file."),
+    ] = None,
+    worst_first: Annotated[
+        bool, typer.Option("--worst-first", help="Show only the worst predictions in the gallery.")
+    ] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="New folder for masks (PNG) at the sizes of the images."),
     ] = None,
     docker_image: options.DockerImageOption = None,
     singularity_image: options.SingularityImageOption = None,
@@ -165,7 +172,8 @@ def infer(
     from rml_search.infer_command import InferOptions, infer_and_show
 
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
-    infer_and_show(InferOptions(config, gallery, num_procs), Workspace(Path.cwd()), choice, gpu, typer.echo)
+    wanted = InferOptions(config, gallery, num_procs, worst_first, export)
+    infer_and_show(wanted, Workspace(Path.cwd()), choice, gpu, typer.echo)
 
 
 @app.command()
@@ -243,13 +251,19 @@ def doctor(
             "--docker-image", "-docker", metavar="IMAGE", help="Docker image.  [default: RocketML's and ours]"
         ),
     ] = None,
+    singularity_image: options.SingularityImageOption = None,
+    image_size: options.ImageSizeOption = None,
+    batch_size: options.BatchSizeOption = None,
 ) -> None:
     """Say of each thing that a search needs whether it is there."""
-    from rml_search.doctor import examine
+    from rml_search.doctor import Plan, examine
     from rml_search.plain_output import doctor_table
 
-    findings = examine(Workspace(Path.cwd()), data, layers, docker_image)
-    typer.echo(doctor_table(findings))
+    plan = Plan(data, layers, docker_image, singularity_image, image_size or (256, 256), batch_size or 32)
+    diagnosis = examine(Workspace(Path.cwd()), plan)
+    typer.echo(doctor_table(diagnosis))
+    if diagnosis.obstacle is not None:
+        raise diagnosis.obstacle
 
 
 # --- what commands have in common --------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ from rml_search.results import earlier_results_aside, finish_move_back
 from rml_search.run_record import describe_run
 from rml_search.runtime.base import Runtime
 from rml_search.runtime.choice import prepare_runtime
+from rml_search.runtime.warm import kept_warm
 from rml_search.space_check import check_space
 from rml_search.study_settings import check_inputs_stay, data_places
 from rml_search.validation import check_validation_fraction, hold_out_validation_images
@@ -80,8 +81,9 @@ def run_search(
         goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
         if not goes_on:
             check_inputs_stay(options, workspace)
-        with nullcontext() if goes_on else earlier_results_aside(workspace, show):
-            run = _Run(options, plan, workspace, ready.runtime, slots, show)
+        aside = nullcontext() if goes_on else earlier_results_aside(workspace, show)
+        with aside, kept_warm(ready.runtime) as runtime:
+            run = _Run(options, plan, workspace, runtime, slots, show)
             _search(run, open_study(workspace, options, plan.study, show), settings)
 
 
@@ -105,7 +107,8 @@ def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tupl
     try:
         with one_of_several_in(run.workspace, study.identity, run.show):
             run.runtime.remove_leftovers(is_gone)
-            _search(run, study, settings)
+            with kept_warm(run.runtime) as runtime:
+                _search(replace(run, runtime=runtime), study, settings)
     finally:
         study.close()
 

@@ -110,7 +110,10 @@ def _link(source: Path, target: Path) -> None:
 def drop_finished_checkpoints(workspace: Workspace, ended: Iterable[int]) -> None:
     """Deletes the checkpoints of trials that have ended: what was worth keeping is the best model by now."""
     for number in ended:
-        drop_checkpoints(workspace.trial(number))
+        trial = workspace.trial(number)
+        drop_checkpoints(trial)
+        for path in list(trial.unfinished_checkpoints()):
+            path.unlink(missing_ok=True)
 
 
 def file_digest(path: Path) -> str:

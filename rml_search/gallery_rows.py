@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,17 +62,25 @@ def load_rows(
         pairs: list[tuple[Path, Path | None]] = [(path, None) for path in list_images(inputs)]
     else:
         pairs = [*list_pairs(inputs, targets)]
+    names = [path.relative_to(inputs) for path, _ in pairs]
+    return [
+        _load_row(str(name.with_suffix("")), image, mask, scores, image_size)
+        for name, (image, mask), scores in zip(names, pairs, predictions_of(names, predictions), strict=True)
+    ]
+
+
+def predictions_of(names: Sequence[Path], predictions: Path | Sequence[Path]) -> list[Scores]:
+    """The prediction (C,H,W) of each image, in the order of their names, which are relative to their folder.
+
+    Raises:
+        DataSetError: one is missing, or the predictions cannot be read.
+    """
     found = dict(read_predictions(predictions))
     # rmldnn does not say whether its names keep the suffix
-    names = [path.relative_to(inputs) for path, _ in pairs]
     keys = [next((str(key) for key in (name, name.with_suffix("")) if str(key) in found), None) for name in names]
     if absent := [str(name) for name, key in zip(names, keys, strict=True) if key is None]:
         raise DataSetError(f"{predictions} has no prediction of {name_some(absent)}: run the inference again")
-    return [
-        _load_row(str(name.with_suffix("")), image, mask, found[key], image_size)
-        for name, (image, mask), key in zip(names, pairs, keys, strict=True)
-        if key is not None
-    ]
+    return [found[key] for key in keys if key is not None]
 
 
 def _load_row(
@@ -88,12 +96,6 @@ def _load_row(
         return GalleryRow(name, image, probability)
     mask = to_mask(read_image(mask_path, str(mask_path))).astype(np.uint8)
     return GalleryRow(name, image, probability, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) > 0)
-
-
-def mean_dice(rows: Iterable[GalleryRow]) -> float | None:
-    """Returns the mean Dice of the images that have a target; None if none has."""
-    scores = [row.dice for row in rows if row.dice is not None]
-    return sum(scores) / len(scores) if scores else None
 
 
 def score_rows(rows: Sequence[GalleryRow]) -> list[ImageScores]:

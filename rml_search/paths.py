@@ -49,6 +49,10 @@ class TrialPaths:
         """The checkpoint that the engine writes after ``epoch`` (from 1)."""
         return self.checkpoints / f"model_checkpoint_{epoch}.pt"
 
+    def unfinished_checkpoints(self) -> Iterator[Path]:
+        """Those that our engine was writing when it was killed, under the name that they have until they are whole."""
+        return self.checkpoints.glob(".model_checkpoint_*.tmp")
+
     def saved_checkpoints(self) -> Iterator[tuple[int, Path]]:
         """(epoch, path) of each checkpoint that is there."""
         with contextlib.suppress(FileNotFoundError):

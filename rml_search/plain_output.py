@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from textwrap import wrap
 
 from tabulate import tabulate
 
 from rml_search.confirmation import Confirmed
 from rml_search.dataset import DataSetSummary
-from rml_search.doctor import Finding
+from rml_search.doctor import Diagnosis
 from rml_search.hyperparameters import Hyperparameters, show_value
 from rml_search.image_scores import MeanScores
 from rml_search.inference import InferenceResult
@@ -23,6 +24,8 @@ from rmldnn_contract.training_log import EpochRecord
 
 #: Both columns of a table together stay below 80 characters.
 _COLUMN_WIDTHS = (24, 46)
+_SCREEN_WIDTH = 79  #: of what is no table
+_NAME_WIDTH = 17  #: of what the doctor looks for
 
 _COMPLETE = TrialState.COMPLETE
 
@@ -184,17 +187,21 @@ def prepare_table(summary: PrepareSummary) -> str:
     return tabulate(rows, headers=("Class", "Training images", "Test images"), tablefmt="grid")
 
 
-def doctor_table(findings: Sequence[Finding]) -> str:
-    """One row for each thing that a search needs, and what to do about those that are missing."""
-    rows = [
-        (
-            finding.name,
-            "yes" if finding.is_there else "no",
-            finding.detail + (f"\n{finding.advice}" if finding.advice else ""),
-        )
-        for finding in findings
-    ]
-    return tabulate(rows, headers=("Needed", "There", "What was seen"), tablefmt="grid", maxcolwidths=[16, None, 46])
+def doctor_table(diagnosis: Diagnosis) -> str:
+    """What a search needs, line by line in 80 columns, with what to do about what is missing."""
+    lines = []
+    for finding in diagnosis.findings:
+        head = f"{'yes' if finding.is_there else 'no':<5}{finding.name:<{_NAME_WIDTH}}"
+        lines += _indented(finding.detail, head)
+        if finding.advice is not None:
+            lines += _indented(finding.advice, " " * len(head) + "-> ")
+    can_run = f"A search can run: {' or '.join(diagnosis.runtimes)}"
+    lines += ["", can_run if diagnosis.obstacle is None else "No search can run yet."]
+    return "\n".join(lines)
+
+
+def _indented(text: str, head: str) -> list[str]:
+    return wrap(text, _SCREEN_WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
 
 
 class PlainObserver:

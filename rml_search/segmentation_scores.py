@@ -66,8 +66,8 @@ def hausdorff_distance(prediction: Mask, truth: Mask, percentile: float = PERCEN
     each border pixel of one mask the distance to the nearest one of the other is taken, the percentile (with linear
     interpolation) of each direction, and the larger of both.
 
-    None where a mask is empty, as there is no distance to nothing; MONAI gives NaN if both are empty, and infinity or
-    NaN if one is. Raises ValueError for masks of different shapes.
+    None where a mask is empty, as there is no distance to nothing; MONAI 1.6 gives NaN, which its means
+    pass over as ours do. Raises ValueError for masks of different shapes.
     """
     _check_shapes(prediction, truth)
     if not (prediction.any() and truth.any()):

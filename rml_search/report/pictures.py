@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import base64
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from rml_search.errors import SearchError
 from rml_search.gallery import check_images_in_place
-from rml_search.gallery_rows import THRESHOLD, GalleryRow, load_rows, score_rows
+from rml_search.gallery_rows import GalleryRow, load_rows, score_rows
 from rml_search.image_scores import ImageScores, MeanScores, means_by_class, worst_first
-from rml_search.images import Mask, Pixels
+from rml_search.images import Pixels
 from rml_search.inference import choose_inference_config, read_inference_configuration
+from rml_search.overlays import draw_overlay, draw_plain
 from rml_search.paths import Workspace
 from rmldnn_contract.exit_status import EngineError
 
-Points = npt.NDArray[np.int32]
-
 MAX_PICTURES = 24
 
-_MIN_SIDE = 256  #: pixels; smaller images are enlarged, so that the contours are fine lines
 _GAP = 6  #: pixels between the image and the same with contours
 _QUALITY = 88  #: of WebP, of 100
-_PREDICTION_BGR, _TRUTH_BGR = (0, 159, 230), (233, 180, 86)  #: Okabe and Ito's orange and sky blue
-_DASH = 5  #: points of the true contour that are drawn, and that are left out, in turn
 
 
 @dataclass(frozen=True)
@@ -121,36 +115,13 @@ def _alternative(row: GalleryRow, scores: ImageScores) -> str:
 
 
 def _side_by_side(row: GalleryRow) -> Pixels:
-    """The image, and beside it the image with both contours, (H,W,3) of uint8 as OpenCV has colours (BGR)."""
-    height, width = row.prediction.shape
-    factor = max(1.0, _MIN_SIDE / min(height, width))
-    size = (round(width * factor), round(height * factor))
-    colour = row.image if row.image.ndim == 3 else np.repeat(row.image[..., None], 3, axis=2)
-    image = np.ascontiguousarray(cv2.resize(colour[..., ::-1], size, interpolation=cv2.INTER_LINEAR))
-    marked = np.array(image, np.uint8)
-    prediction = cv2.resize(row.prediction, size, interpolation=cv2.INTER_LINEAR) > THRESHOLD
-    cv2.drawContours(marked, _contours(prediction), -1, _PREDICTION_BGR, 2, cv2.LINE_AA)
-    if row.target is not None:
-        target = cv2.resize(row.target.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > THRESHOLD
-        for contour in _contours(target):
-            _draw_dashed(marked, contour)
-    gap = np.full((size[1], _GAP, 3), 255, np.uint8)
-    return np.concatenate([image, gap, marked], axis=1)
-
-
-def _contours(mask: Mask) -> Sequence[Points]:
-    """The borders of the regions of a mask, every pixel of them."""
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return [np.asarray(contour, np.int32) for contour in found]
-
-
-def _draw_dashed(image: Pixels, contour: Points) -> None:
-    closed = np.concatenate([contour, contour[:1]])
-    for start in range(0, len(closed) - 1, 2 * _DASH):
-        cv2.polylines(image, [closed[start : start + _DASH + 1]], False, _TRUTH_BGR, 2, cv2.LINE_AA)
+    """The image, and beside it the image with both contours, (H,W,3) of uint8, red first."""
+    marked = draw_overlay(row)
+    gap = np.full((len(marked), _GAP, 3), 255, np.uint8)
+    return np.concatenate([draw_plain(row), gap, marked], axis=1)
 
 
 def _address(image: Pixels) -> str:
     """The picture itself as an address, ``data:image/webp;base64,...``."""
-    _, encoded = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])
+    _, encoded = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])
     return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

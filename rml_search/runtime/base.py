@@ -18,6 +18,9 @@ from rmldnn_contract.exit_status import ExitStatus
 #: Where a container sees the working directory.
 CONTAINER_DIRECTORY = "/home/ubuntu"
 
+#: The environment variable by which our engine is told its seed.
+SEED_VARIABLE = "RMLDNN_SEED"
+
 _PASSED_ON = (PRECISION_VARIABLE,)
 
 #: How long an engine may take to end after it was asked to, before it is killed.
@@ -47,7 +50,7 @@ class EngineRun:
         """
         variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         if self.seed is not None:
-            variables["RMLDNN_SEED"] = str(self.seed)
+            variables[SEED_VARIABLE] = str(self.seed)
         if self.num_threads is not None:
             variables["OMP_NUM_THREADS"] = str(self.num_threads)
         return variables
@@ -123,7 +126,12 @@ class Runtime(Protocol):
 
 def engine_command(run: EngineRun, *, gpu: bool, program: tuple[str, ...] = ("rmldnn",)) -> list[str]:
     """The command line, with mpirun before it for several processes (contract, section 1)."""
-    return [*_mpirun(run.num_procs, gpu=gpu), *program, f"--config=./{run.config.as_posix()}"]
+    return [*_mpirun(run.num_procs, gpu=gpu), *program, *engine_arguments(run)]
+
+
+def engine_arguments(run: EngineRun) -> list[str]:
+    """What follows the program's name."""
+    return [f"--config=./{run.config.as_posix()}"]
 
 
 def _mpirun(num_procs: int, *, gpu: bool) -> list[str]:

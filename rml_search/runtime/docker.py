@@ -212,6 +212,16 @@ def connect() -> DockerClient:
     return client
 
 
+def gives_gpus(client: DockerClient) -> bool:
+    """Whether the engine can hand NVIDIA GPUs to containers: by NVIDIA's runtime, or by devices that it has listed."""
+    try:
+        about = client.info()
+    except _SDK_ERRORS:
+        return False
+    devices = about.get("DiscoveredDevices") or ()
+    return "nvidia" in about.get("Runtimes", {}) or any("nvidia" in str(device.get("ID")) for device in devices)
+
+
 def holds_image(image: str) -> bool:
     """Whether an engine answers and holds ``image``."""
     try:

@@ -85,6 +85,7 @@ def test_links_are_refused_before_an_inference_in_a_container(linked, inference,
     [
         ({"gallery": "gallery.docx"}, {}, WriteError, "must end in one of"),
         ({"gallery": "gallery.png"}, {"transforms": [{"rotate": 30}]}, DataSetError, "rotate moves the pixels"),
+        ({"masks": "data"}, {}, WriteError, "is not empty"),
         ({}, {"input_path": "./data/train/inputs/"}, OptionError, "trains"),
     ],
 )

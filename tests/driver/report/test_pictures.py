@@ -71,14 +71,14 @@ def test_the_worst_comes_first_with_its_scores(predicted):
 
 def test_a_picture_shows_the_image_and_both_contours(predicted):
     picture = pixels(load_gallery(predicted(bad=6)).pictures[0].source)
-    assert picture.shape == (256, 2 * 256 + 6, 3)
-    left, right = picture[:, :256], picture[:, 262:]
+    assert picture.shape == (384, 2 * 384 + 6, 3)
+    left, right = picture[:, :384], picture[:, 390:]
     assert np.abs(left - 90).max() < 12
     assert has_colour(right, PREDICTION_BGR)
     assert has_colour(right, TRUTH_BGR)
     # The prediction lies 6 of 40 pixels to the right of the truth: its right edge at 21/40 of the width.
     orange = np.abs(right - PREDICTION_BGR).max(axis=2) < 40
-    assert np.flatnonzero(orange.any(axis=0))[-1] == pytest.approx(21 / 40 * 256, abs=4)
+    assert np.flatnonzero(orange.any(axis=0))[-1] == pytest.approx(21 / 40 * 384, abs=4)
 
 
 def test_only_the_worst_are_drawn_of_many(predicted):

@@ -112,7 +112,8 @@ def test_three_drivers_one_of_them_killed(postgres, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_drivers_in_one_folder_one_of_them_killed(tmp_path):
+def test_two_drivers_in_one_folder_one_of_them_killed(tmp_path, monkeypatch):
+    monkeypatch.setenv("RML_COLD", "1")  # each trial takes seconds, so that the others come while the first is at work
     workspace = make_folder(tmp_path / "both")
     shared = ["--storage", f"journal://{tmp_path}/study.journal"]
     first, second = start(workspace, "first", *shared), start(workspace, "second", *shared)
