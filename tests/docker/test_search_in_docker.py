@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,14 +12,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import docker
 import h5py
 import numpy as np
 import pytest
 
+from rml_search.paths import Workspace
 from rml_search.runtime.docker import LABEL
 from rml_search.synthetic import write_synthetic_data
+
+from ..faults import NUM_KILLS, FaultySearch
 
 pytestmark = pytest.mark.docker
 
@@ -231,6 +237,29 @@ def test_a_killed_search_goes_on_and_removes_its_containers(type_in, folder, con
     assert digest.returncode == 0
 
 
+@pytest.mark.timeout(1200)
+def test_nothing_is_lost_whenever_the_driver_or_a_container_is_killed(type_in, folder, containers):
+    def start(num_trials: int) -> subprocess.Popen[str]:
+        tries = ["--retries", "100", "--max-consecutive-failures", "100"]
+        return type_in("-nt", str(num_trials), *SEARCH[2:], "--jobs", "2", "--pruner", "none", *tries)
+
+    def engines() -> list[Callable[[], object]]:
+        return [partial(kill, container) for container in containers()]
+
+    faults = FaultySearch(Workspace(folder), start, engines, longest_seconds=10.0)
+    faults.run()
+    print(faults.table("containers"))
+    faults.check()
+    assert (faults.num_kills, faults.lost, containers()) == (NUM_KILLS, set(), [])
+    assert faults.num_failures >= 5
+
+
+def kill(container) -> None:
+    """Kills a container, unless it has ended by itself."""
+    with contextlib.suppress(docker.errors.APIError):
+        container.kill()
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -246,7 +275,6 @@ def test_an_image_that_is_of_no_use_is_one_line(type_in, folder, containers, ima
 
 def test_a_gpu_that_docker_cannot_give_is_one_line(docker_client, docker_image, folder):
     from rml_search.errors import RuntimeUnavailableError
-    from rml_search.paths import Workspace
     from rml_search.runtime.base import EngineRun
     from rml_search.runtime.docker import DockerRuntime
 

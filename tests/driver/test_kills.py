@@ -1,15 +1,16 @@
-"""The driver of a real search is killed at 25 random moments; then the search is completed."""
+"""Drivers and engines of a real search are killed at random moments; then the search is completed."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -22,17 +23,20 @@ from rml_search.results import best_record, read_list_acc
 from rml_search.synthetic import write_synthetic_data
 from rml_storage import storage_url
 
+from ..faults import NUM_KILLS, NUM_TRIALS, FaultySearch
+
 CHECKOUT = Path(__file__).resolve().parents[2]
-NUM_KILLS, NUM_TRIALS = 25, 6
+#: However often the test kills the engines of one trial, it is not the trial's fault.
+TRIES = ["--retries", "100", "--max-consecutive-failures", "100"]
 
 #: What the command lines of engines hold: one started for its trial, and one that outlives it.
 MARKS = ("config=", "rmldnn_torch.worker")
 
 
-def command(num_epochs: int = 3) -> list[str]:
+def command(num_trials: int, num_epochs: int = 3) -> list[str]:
     options = [
         "--num-trials",
-        str(NUM_TRIALS),
+        str(num_trials),
         "--num-epochs",
         str(num_epochs),
         "--optimizers",
@@ -41,7 +45,7 @@ def command(num_epochs: int = 3) -> list[str]:
         "bce,dice",
     ]
     options += ["--runtime", "local", "--no-gpu", "--image-size", "32", "32", "--batch-size", "4", "--seed", "3"]
-    return [sys.executable, str(CHECKOUT / "rml_optimization.py"), *options, "--jobs", "2", "--pruner", "none"]
+    return [sys.executable, str(CHECKOUT / "rml_optimization.py"), *options, "--jobs", "2", "--pruner", "none", *TRIES]
 
 
 def engines_of(workspace: Workspace) -> list[int]:
@@ -53,6 +57,12 @@ def engines_of(workspace: Workspace) -> list[int]:
             if (process / "cwd").readlink() == workspace.root and any(mark in word for word in words for mark in MARKS):
                 found.append(int(process.name))
     return found
+
+
+def kill(process: int) -> None:
+    """Kills a process, if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
 
 
 def parent_of(process: int) -> int:
@@ -74,30 +84,25 @@ def write_search_files(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_nothing_is_lost_whenever_the_driver_is_killed(tmp_path: Path) -> None:
+def test_nothing_is_lost_whenever_the_driver_or_an_engine_is_killed(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     write_search_files(tmp_path)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    moments = random.Random(7)
-    finished: set[int] = set()
-    for _ in range(NUM_KILLS):
-        driver = subprocess.Popen(command(), cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
-        time.sleep(moments.uniform(0.2, 5.0))
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-        if workspace.list_acc.exists():
-            now = {record.number for record in read_list_acc(workspace)}
-            assert finished <= now, "a trial that had ended is not in the list any more"
-            finished = now
-    run = subprocess.run(
-        command(), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    check(workspace)
-    deadline = time.monotonic() + 10
-    while engines_of(workspace) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert engines_of(workspace) == []
+
+    def start(num_trials: int) -> subprocess.Popen[str]:
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command(num_trials), cwd=tmp_path, env=environment, **output)
+
+    def engines() -> list[Callable[[], object]]:
+        return [partial(kill, process) for process in engines_of(workspace)]
+
+    faults = FaultySearch(workspace, start, engines, longest_seconds=6.0)
+    faults.run()
+    print(faults.table("processes"))
+    faults.check()
+    assert (faults.num_kills, faults.lost, faults.engines_left()) == (NUM_KILLS, set(), 0)
+    assert faults.num_failures >= 5
+    assert any(record.tried_again for record in faults.ended.values()), "no kill has met a trial at work"
 
 
 @pytest.mark.slow
@@ -107,7 +112,9 @@ def test_a_killed_worker_costs_its_trial_alone(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     write_search_files(tmp_path)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    driver = subprocess.Popen(command(num_epochs=40), cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        command(NUM_TRIALS, num_epochs=40), cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+    )
     try:
         log = workspace.trial(1).test_file
         deadline = time.monotonic() + 120
