@@ -1,12 +1,10 @@
-"""A PostgreSQL server of the tests' own, and drivers that share a study."""
+"""Servers of the tests' own, and drivers that share a study."""
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
+import secrets
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,67 +15,54 @@ from rml_search.paths import Workspace
 from rml_search.plan import SearchPlan
 from rml_shared_study import SharedStudy, open_shared_study
 
-_BINARIES = "/usr/lib/postgresql"
-PASSWORD = "geheim"
+from .servers import PASSWORD, Bucket, MariaDB, Postgres, Server, free_port, serving, short_folder
 
-
-@dataclass
-class Postgres:
-    """A server on a free port of the loopback device, run by a user that is not root, as it demands."""
-
-    folder: Path
-    port: int
-    binaries: Path
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://optuna:{PASSWORD}@127.0.0.1:{self.port}/optuna"
-
-    def command(self, name: str, *arguments: str) -> None:
-        user = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if os.getuid() == 0 else []
-        environment = {**os.environ, "HOME": str(self.folder), "PGPASSWORD": PASSWORD}
-        # Into a file: the server that pg_ctl starts keeps what it inherits open.
-        with (self.folder / "commands.log").open("a") as log:
-            words = [*user, str(self.binaries / name), *arguments]
-            subprocess.run(words, cwd=self.folder, env=environment, stdout=log, stderr=log, check=True, timeout=60)
-
-    def make(self) -> None:
-        (self.folder / "password").write_text(PASSWORD)
-        (self.folder / "commands.log").touch()
-        if os.getuid() == 0:
-            subprocess.run(["chown", "-R", "nobody:nogroup", str(self.folder)], check=True)
-        data = ("-D", str(self.folder / "data"), "--no-sync", "-E", "UTF8")
-        self.command("initdb", *data, "-U", "optuna", "-A", "scram-sha-256", f"--pwfile={self.folder / 'password'}")
-        self.start()
-        self.command("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "optuna", "optuna")
-
-    def start(self) -> None:
-        settings = f"-p {self.port} -h 127.0.0.1 -k {self.folder} -c fsync=off"
-        log = self.folder / "server.log"
-        self.command("pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", str(log), "-o", settings, "start")
-
-    def stop(self) -> None:
-        self.command("pg_ctl", "-D", str(self.folder / "data"), "-w", "-m", "immediate", "stop")
+_POSTGRES = "/usr/lib/postgresql"
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A PostgreSQL server with an empty database ``optuna``."""
-    binaries = sorted(Path(_BINARIES).glob("*/bin")) if Path(_BINARIES).is_dir() else []
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server."""
+    binaries = sorted(Path(_POSTGRES).glob("*/bin")) if Path(_POSTGRES).is_dir() else []
     if not binaries:
-        pytest.skip(f"no PostgreSQL in {_BINARIES}: install Debian's package postgresql")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # Its socket's path must be short, and its user must be able to reach the folder.
-    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/pg.XXXXXX"], text=True).strip())
-    server = Postgres(folder, port, binaries[-1])
-    try:
-        server.make()
+        pytest.skip(f"no PostgreSQL in {_POSTGRES}: install Debian's package postgresql")
+    folder = short_folder()
+    with serving(Postgres(folder, free_port(), binaries[-1]), folder) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    """A MariaDB server, which speaks MySQL's protocol."""
+    if shutil.which("mariadbd") is None:
+        pytest.skip("no mariadbd on the path: install Debian's package mariadb-server")
+    folder = short_folder()
+    with serving(MariaDB(folder, free_port()), folder) as server:
+        yield server
+
+
+@pytest.fixture(params=["postgres", "mariadb"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each of them."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """A bucket of moto's server, which speaks S3's protocol."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "user")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PASSWORD)
+        yield Bucket(f"models-{secrets.token_hex(4)}")  # the server keeps what other tests have left
     finally:
         server.stop()
-        subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Real drivers with the real engine on one study: in three folders with PostgreSQL, in one folder with a journal."""
+"""Real drivers with the real engine on one study: in three folders on a server, in one folder with a journal."""
 
 from __future__ import annotations
 
@@ -90,10 +90,14 @@ def table(text: str) -> str:
 
 @pytest.mark.database
 @pytest.mark.slow
-def test_three_drivers_one_of_them_killed(postgres, tmp_path):
+@pytest.mark.parametrize(("database", "place"), [("postgres", "folder"), ("mariadb", "bucket")])
+def test_three_drivers_one_of_them_killed(database, place, request, tmp_path):
+    server = request.getfixturevalue(database)
+    bucket = request.getfixturevalue("bucket") if place == "bucket" else None
+    artifacts = str(tmp_path / "shared") if bucket is None else f"s3://{bucket.name}/study"
     names = ["first", "second", "third"]
     workspaces = [make_folder(tmp_path / name) for name in names]
-    shared = ["--storage", postgres.url, "--study-name", "three", "--artifacts", str(tmp_path / "shared")]
+    shared = ["--storage", server.url, "--study-name", "three", "--artifacts", artifacts]
     drivers = [start(workspace, name, *shared) for workspace, name in zip(workspaces, names, strict=True)]
     kill_at_work(drivers[2], workspaces[2], "third")
     for driver, workspace, name in zip(drivers[:2], workspaces, names, strict=False):
@@ -108,7 +112,8 @@ def test_three_drivers_one_of_them_killed(postgres, tmp_path):
     for workspace in workspaces:
         leaked = [path for path in workspace.root.rglob("*") if path.is_file() and b"geheim" in path.read_bytes()]
         assert leaked == []
-    assert len(list((tmp_path / "shared").iterdir())) == 1, "only the best checkpoint is kept"
+    kept = list((tmp_path / "shared").iterdir()) if bucket is None else bucket.keys()
+    assert len(kept) == 1, "only the best checkpoint is kept"
 
 
 @pytest.mark.slow

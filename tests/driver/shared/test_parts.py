@@ -101,6 +101,32 @@ def test_a_checkpoint_is_fetched_only_as_what_it_was(tmp_path):
     assert list((tmp_path / "shared" / "models").iterdir()) == []
 
 
+def test_checkpoints_in_a_bucket(tmp_path, bucket):
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(storage=storage)
+    models = open_model_store(f"s3://{bucket.name}/of/ours/", storage)
+    checkpoint = tmp_path / "model_checkpoint_2.pt"
+    checkpoint.write_bytes(b"weights")
+    trial = study.ask()
+    models.keep(trial, checkpoint)
+    study.tell(trial, 0.5)
+    frozen = study.get_trials()[0]
+    target = tmp_path / "elsewhere" / "model_checkpoint_2.pt"
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert models.fetch(frozen, target, digest)
+    assert target.read_bytes() == b"weights"
+    (key,) = bucket.keys()
+    assert key.startswith("of/ours/")
+    bucket.change(key, b"changed")
+    assert not models.fetch(frozen, target, digest)
+    models.drop(frozen)
+    models.drop(frozen)
+    assert bucket.keys() == []
+    assert not models.fetch(frozen, target, digest)
+    with pytest.raises(WriteError, match=r"cannot write to s3://missing: .*NoSuchBucket"):
+        open_model_store("s3://missing", storage).keep(study.ask(), checkpoint)
+
+
 def test_a_prefix_keeps_to_its_part_of_a_bucket(tmp_path):
     bucket = tmp_path / "bucket"
     (bucket / "ours").mkdir(parents=True)
