@@ -29,7 +29,7 @@ lint: $(INSTALLED) ## Check style and types only
 	$(RUN) -m mypy
 
 docs: $(INSTALLED) ## Build the documentation into build/docs; a warning is an error
-	$(RUN) -m sphinx -W --keep-going --quiet --builder html docs build/docs
+	$(RUN) -m sphinx -E -W --keep-going --quiet --builder html docs build/docs
 
 format: $(INSTALLED) ## Lay out the code and mend what ruff can mend
 	$(RUN) -m ruff check --fix .

@@ -78,7 +78,7 @@ class Sandbox:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
             check=False,
         )
         assert answer.returncode == 0, f"{command[-1]}\n{answer.stdout}{answer.stderr}"

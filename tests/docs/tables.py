@@ -18,7 +18,7 @@ SMALLER: dict[str, str] = {
     "--num-trials 10 ": "--num-trials 1 ",
     "--num-trials 20 ": "--num-trials 2 ",
     "--num-trials 30 ": "--num-trials 2 ",
-    "--num-trials 40 ": "--num-trials 2 ",
+    "--num-trials 40 ": "--num-trials 3 ",
     "--num-trials 50 ": "--num-trials 3 ",
     "--num-epochs 8 ": "--num-epochs 1 ",
     "--num-epochs 10 ": "--num-epochs 1 --no-report ",

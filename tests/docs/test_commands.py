@@ -51,7 +51,7 @@ def write_file(block: Block, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_says_can_be_typed(page, documentation, make_sandbox):
     content = documentation.pages[page]
@@ -74,7 +74,7 @@ def test_what_a_page_says_can_be_typed(page, documentation, make_sandbox):
 
 @pytest.mark.docker
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", ["README", "how-to/containers"])
 def test_what_a_page_says_of_docker_can_be_typed(page, documentation, make_sandbox, docker_image):
     assert docker_image == "rmldnn-torch:latest"
