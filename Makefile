@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format image image-cuda benchmark constraints clean
+.PHONY: help demo test lint docs format image image-cuda benchmark constraints clean
 
 help: ## Show this list
 	@echo 'Usage: make TARGET [PYTHON=python3.12] [TORCH_INDEX=$(CPU_INDEX)]'
@@ -20,13 +20,16 @@ help: ## Show this list
 demo: $(INSTALLED) ## Search, train and infer on synthetic images, in about a minute once installed
 	$(RUN) rml_optimization.py demo
 
-test: lint ## Check style and types, run all tests, show the coverage (PYTEST_ARGS='-k docker' to choose)
+test: lint docs ## Check style and types, build the documentation, run all tests, show the coverage (PYTEST_ARGS='-k docker' to choose)
 	$(RUN) -m pytest --cov $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## Check style and types only
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+docs: $(INSTALLED) ## Build the documentation into build/docs; a warning is an error
+	$(RUN) -m sphinx -E -W --keep-going --quiet --builder html docs build/docs
 
 format: $(INSTALLED) ## Lay out the code and mend what ruff can mend
 	$(RUN) -m ruff check --fix .
@@ -43,7 +46,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo 'Installing into $(VENV), which takes a minute or two ...'
 	@"$(PYTHON)" -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-	    -c constraints.txt -e '.[engine,test]'
+	    -c constraints.txt -e '.[engine,test,docs,release]'
 	@touch $@
 
 # Without a TORCH_INDEX pip takes PyPI's torch, which is the CUDA build on Linux.
@@ -71,8 +74,8 @@ constraints: $(INSTALLED) ## Renew constraints.txt with today's newest versions
 	$(RUN) -m pip install --disable-pip-version-check --quiet uv
 	sed -n '/^#/p' constraints.txt > constraints.tmp
 	echo 'torch==2.13.0' | $(RUN) -m uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
-	    --extra engine --extra test --constraints - pyproject.toml \
-	    | grep -vE "^(cuda|nvidia|triton)|sys_platform == 'win32'" >> constraints.tmp
+	    --extra engine --extra test --extra docs --extra release --constraints - pyproject.toml \
+	    | grep -vE "^(cffi|cuda|nvidia|pycparser|triton)|sys_platform == 'win32'" >> constraints.tmp
 	mv constraints.tmp constraints.txt
 
 clean: ## Remove .venv and what tools left; results of searches stay

@@ -1,0 +1,52 @@
+"""The exit codes of both programs, as their errors have them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from inspect import cleandoc
+
+from rml_search.errors import EngineFailedError, SearchError
+from rmldnn_contract.exit_status import EngineError, ExitStatus
+from rst import code, table
+
+_BOTH, _SEARCH, _ENGINE = "both", "``rml-optimization``", "``rmldnn``"
+
+#: What no class of errors says.
+_OTHERS: dict[int, tuple[str, str]] = {
+    int(ExitStatus.OK): (_BOTH, "The command did what it says."),
+    SearchError.exit_code: (_SEARCH, "A run of the engine ended with an exit code of its own, which the line tells."),
+    int(ExitStatus.UNEXPECTED): (
+        _BOTH,
+        "An error that nobody foresaw: one line, and the traceback in the file that the line names.",
+    ),
+    129: (_BOTH, "Ended by SIGHUP: the terminal was closed. What had finished is kept."),
+    130: (_BOTH, "Ended by SIGINT (Ctrl-C). What had finished is kept."),
+    141: (_SEARCH, "Nobody reads the output any more."),
+    143: (_BOTH, "Ended by SIGTERM. What had finished is kept."),
+}
+
+
+def exit_codes() -> dict[int, list[tuple[str, str]]]:
+    """Exit code -> which program ends with it, and what it means; in the order of the codes."""
+    found: defaultdict[int, list[tuple[str, str]]] = defaultdict(list)
+    for number, row in _OTHERS.items():
+        found[number].append(row)
+    for search_error in SearchError.__subclasses__():
+        if search_error is not EngineFailedError:
+            found[search_error.exit_code].append((_SEARCH, _first_line(search_error)))
+    for engine_error in EngineError.__subclasses__():
+        found[int(engine_error.exit_status)].append((_ENGINE, _first_line(engine_error)))
+    return dict(sorted(found.items()))
+
+
+def _first_line(error: type[Exception]) -> str:
+    return cleandoc(error.__doc__ or "").partition("\n\n")[0]
+
+
+def exit_code_reference() -> str:
+    """A table of them."""
+    rows = []
+    for number, meanings in exit_codes().items():
+        for place, (program, meaning) in enumerate(meanings):
+            rows.append((code(str(number)) if place == 0 else "", program, meaning))
+    return "\n".join(table([("Code", 10), ("Program", 25), ("Meaning", 65)], rows, "codes"))
