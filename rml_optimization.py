@@ -16,6 +16,7 @@ import typer
 import rml_command_options as options
 from rml_search.devices import Slot, plan_slots
 from rml_search.errors import OptionError, SearchError
+from rml_search.executor.options import ExecutorName, SlurmChoice, SlurmOptions, worker_arguments
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.limits import Limits
 from rml_search.options import (
@@ -92,6 +93,16 @@ def search(
     target_accuracy: options.TargetAccuracyOption = None,
     max_consecutive_failures: options.MaxFailuresOption = 3,
     retries: options.RetriesOption = 1,
+    executor: options.ExecutorOption = ExecutorName.LOCAL,
+    workers: options.WorkersOption = None,
+    slurm_partition: options.SlurmPartitionOption = None,
+    slurm_gpus: options.SlurmGpusOption = None,
+    slurm_cpus: options.SlurmCpusOption = None,
+    slurm_memory: options.SlurmMemoryOption = None,
+    slurm_time: options.SlurmTimeOption = None,
+    slurm_account: options.SlurmAccountOption = None,
+    slurm_option: options.SlurmFurtherOption = None,
+    no_wait: options.WaitOption = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Searches the optimizer, loss and learning rate that segment images best with rmldnn.
@@ -125,6 +136,17 @@ def search(
         StudyChoice(sampler, pruner, fresh, allow_duplicates, warm_start, tuple(enqueue or ())),
         JobChoice(jobs, split_list(devices)),
         Limits(timeout, trial_timeout, stall_timeout, target_accuracy, max_consecutive_failures, retries),
+        SlurmChoice(
+            workers,
+            slurm_partition,
+            slurm_gpus,
+            slurm_cpus,
+            slurm_memory,
+            slurm_time,
+            slurm_account,
+            slurm_option,
+            no_wait,
+        ).for_executor(executor),
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
     run_search(search_options, plan, Workspace(Path.cwd()), choice, gpu)
@@ -137,6 +159,7 @@ class SearchPlan:
     study: StudyChoice = field(default_factory=StudyChoice)
     jobs: JobChoice = field(default_factory=JobChoice)
     limits: Limits = field(default_factory=Limits)
+    slurm: SlurmOptions | None = None
 
 
 def run_search(
@@ -163,6 +186,13 @@ def run_search(
     if options.transfer_learning is not None:
         check_transfer_learning_file(options.transfer_learning)
     summary = check_data_set(options.data)
+    if plan.slurm is not None:
+        from rml_cluster import ClusterSearch, search_on_cluster
+
+        command = [sys.executable, "-u", str(Path(__file__).resolve()), *worker_arguments(sys.argv[1:])]
+        cluster_search = ClusterSearch(options, plan.study, plan.jobs, plan.slurm, workspace, command)
+        search_on_cluster(cluster_search, summary, choice, gpu, typer.echo)
+        return
     ready = prepare_runtime(choice, workspace, gpu, options.num_procs, typer.echo)
     slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
     if ready.runtime.in_container:

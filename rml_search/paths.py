@@ -118,6 +118,16 @@ class Workspace:
         return self.root / "predictions"
 
     @property
+    def cluster_jobs(self) -> Path:
+        """The folder of what the jobs of a cluster print."""
+        return self.root / "slurm"
+
+    @property
+    def cluster_submission(self) -> Path:
+        """Which job array works on the search."""
+        return self.cluster_jobs / "submission.json"
+
+    @property
     def lock(self) -> Path:
         """Held while a search runs in the folder."""
         return self.root / ".rml-optimization.lock"

@@ -21,7 +21,15 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
-    "rml_optimization": {"rml_command_options", "rml_optuna", "rml_search", "rml_storage", "rmldnn_contract"},
+    "rml_optimization": {
+        "rml_cluster",
+        "rml_command_options",
+        "rml_optuna",
+        "rml_search",
+        "rml_storage",
+        "rmldnn_contract",
+    },
+    "rml_cluster": {"rml_optuna", "rml_search", "rml_storage"},
     "rml_command_options": {"rml_search", "rmldnn_contract"},
     "rml_optuna": {"rml_samplers", "rml_search", "rml_storage", "rmldnn_contract"},
     "rml_samplers": {"rml_search", "rmldnn_contract"},

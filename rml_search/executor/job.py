@@ -1,0 +1,80 @@
+"""The job array of one search, from finding it at work to cancelling it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+from rml_search.errors import WorkspaceInUseError
+from rml_search.executor.following import Progress, failures, follow
+from rml_search.executor.slurm import ClusterSilentError, cancel, workers_at_work
+from rml_search.executor.submission import JobArray, forget, recall
+from rml_search.interruption import Interrupted
+from rml_search.paths import Workspace, shown
+
+#: Slurm itself kills what has not ended half a minute after it was asked to, unless told otherwise.
+_CANCELLING_SECONDS = 120.0
+
+
+def array_at_work(workspace: Workspace, show: Callable[[str], None], *, is_fresh: bool) -> JobArray | None:
+    """The array that works on the search in this folder; ``show`` is told of one that has ended and not as it should.
+
+    Raises:
+        RuntimeUnavailableError: Slurm does not answer.
+        WorkspaceInUseError: there is one, and the person wants to start over.
+    """
+    array = recall(workspace)
+    if array is None:
+        return None
+    if workers_at_work(array):
+        if is_fresh:
+            raise WorkspaceInUseError(
+                f"job {array.job_id} works on the search in this folder: end it with scancel {array.job_id}, "
+                "or leave out --fresh to follow it"
+            )
+        show(f"Job {array.job_id} works on this search already")
+        return array
+    for failure in failures(array):
+        show(f"Worker {failure.index} of job {array.job_id} has failed: {failure}")
+    forget(workspace)
+    return None
+
+
+def tell_submitted(array: JobArray, show: Callable[[str], None]) -> None:
+    """Where the workers are to be found."""
+    workers = "1 worker" if array.num_workers == 1 else f"{array.num_workers} workers"
+    show(f"Job {array.job_id} is submitted: {workers}, logs in {shown(array.folder / array.job_id)}_*_log.out")
+
+
+def tell_how_to_follow(array: JobArray, show: Callable[[str], None]) -> None:
+    """What a person does who has not waited."""
+    show(f"The same command without --no-wait follows it, scancel {array.job_id} ends it")
+
+
+def follow_to_end(array: JobArray, workspace: Workspace, progress: Progress, show: Callable[[str], None]) -> None:
+    """Follows the array until all its workers have ended.
+
+    Raises:
+        Interrupted: by the person or the system, who want the array cancelled; a terminal that is gone does not.
+    """
+    try:
+        follow(array, progress, show)
+    except Interrupted as interruption:
+        if interruption.signal is not signal.SIGHUP:
+            _cancel(array, workspace, show)
+            progress.tell_news()
+        raise
+
+
+def _cancel(array: JobArray, workspace: Workspace, show: Callable[[str], None]) -> None:
+    try:
+        cancel(array)
+        show(f"Job {array.job_id} is cancelled: its workers break off their trials, which the same command runs again")
+        deadline = time.monotonic() + _CANCELLING_SECONDS
+        while workers_at_work(array) and time.monotonic() < deadline:
+            time.sleep(0.5)
+    except ClusterSilentError as error:
+        show(f"{error}; scancel {array.job_id} cancels the job when Slurm answers again")
+        return
+    forget(workspace)
