@@ -1,0 +1,221 @@
+"""Searches whose workers are jobs of a real Slurm."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rml_search.best_model import file_digest
+from rml_search.paths import Workspace
+from rml_search.results import TrialRecord, best_record, read_list_acc
+from rml_search.synthetic import write_synthetic_data
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SEARCH = ["--optimizers", "adam,sgd", "--loss", "bce,dice", "--runtime", "local"]
+SEARCH += ["--image-size", "32", "32", "--batch-size", "4", "--seed", "3"]
+ON_SLURM = ["--executor", "slurm", "--slurm-cpus", "1", "--slurm-memory", "500M", "--slurm-time", "60"]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A small search in a folder whose name wants quoting."""
+    root = tmp_path / "a 'search' in Zürich"
+    root.mkdir()
+    write_synthetic_data(root / "data", num_train=8, num_test=4, size=32, seed=0)
+    convolution = {"filters": 4, "kernel_size": [3, 3], "padding": "same"}
+    layers = [
+        {"class_name": "InputLayer", "config": {"name": "data", "batch_input_shape": [None, None, None, 1]}},
+        {"class_name": "Conv2D", "config": {"name": "a", "activation": "relu", **convolution}},
+        {"class_name": "Conv2D", "config": {"name": "b", "activation": "sigmoid", **convolution, "filters": 1}},
+    ]
+    (root / "layers.json").write_text(json.dumps(layers))
+    return Workspace(root)
+
+
+@pytest.fixture
+def type_in(workspace: Workspace, slurm: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a command of ours; a test that fails leaves neither it nor its jobs behind."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(num_trials: int, num_epochs: int, *arguments: str) -> subprocess.Popen[str]:
+        program = [sys.executable, "-u", str(CHECKOUT / "rml_optimization.py")]
+        numbers = ["--num-trials", str(num_trials), "--num-epochs", str(num_epochs)]
+        process = subprocess.Popen(
+            [*program, *numbers, *SEARCH, *ON_SLURM, *arguments],
+            cwd=workspace.root,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    subprocess.run(["scancel", "--name=rml-optimization"], check=True)
+    wait_for(lambda: squeue() == [])
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == code, output
+    return output
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 90) -> object:
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+    return answer
+
+
+def squeue(*states: str) -> list[str]:
+    """The jobs that wait or run, by Slurm's own word."""
+    told = subprocess.run(
+        ["squeue", "--array", "--noheader", "--format=%i", *(f"--states={state}" for state in states)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return told.stdout.split()
+
+
+def logs(workspace: Workspace) -> str:
+    return "".join(path.read_text() for path in sorted(workspace.cluster_jobs.glob("*_log.out")))
+
+
+def processes_in(workspace: Workspace) -> list[str]:
+    """The command lines of what works in the folder, as proc(5) tells them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == workspace.root:
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+def check_results(workspace: Workspace, num_trials: int) -> list[TrialRecord]:
+    """All trials are there, every one trained to its end, and the best model is that of the best one."""
+    records = read_list_acc(workspace)
+    counted = [record for record in records if not record.tried_again]
+    assert [record.state.value for record in counted] == ["complete"] * num_trials
+    assert len({record.number for record in records}) == len(records)
+    best = best_record(records)
+    assert best is not None
+    assert file_digest(workspace.best_checkpoint) == best.checkpoint_sha256
+    return records
+
+
+def test_two_workers_share_the_trials_and_the_tables_are_those_of_a_local_search(type_in, workspace):
+    output = finish(type_in(6, 8, "--workers", "2"))
+    job = re.search(r"Job (\d+) is submitted: 2 workers, logs in slurm/\1_\*_log.out", output)
+    assert job, output
+    records = check_results(workspace, 6)
+    both = [(workspace.cluster_jobs / f"{job[1]}_{index}_0_log.out").read_text() for index in range(2)]
+    trained = [set(re.findall(r"^Trial (\d+) complete", log, flags=re.MULTILINE)) for log in both]
+    assert trained[0]
+    assert trained[1]
+    assert sorted(map(int, trained[0] | trained[1])) == [record.number for record in records]
+    assert not trained[0] & trained[1]
+    for record in records:
+        assert f"Trial {record.number} complete after" in output
+    best = max(records, key=lambda record: record.max_acc)
+    assert "Number of finished trials: 6\n" in output
+    assert f"| Accuracy (Dice)        | {best.max_acc:.3f}" in output
+    assert output.rstrip().endswith("The best model is in best_model, the history in list_acc.json")
+    # The same command once more has nothing to submit.
+    output = finish(type_in(6, 8, "--workers", "2"))
+    assert "All 6 trials have run" in output
+    assert "is submitted" not in output
+    assert f"| Accuracy (Dice)        | {best.max_acc:.3f}" in output
+
+
+@pytest.mark.parametrize("how", ["requeue", "notice"])
+def test_a_requeued_worker_goes_on(type_in, workspace, how):
+    """Requeued by a person, or told before its time is over, as Slurm tells it."""
+    process = type_in(3, 150)
+    wait_for(workspace.list_acc.exists)
+    finished = {record.number for record in read_list_acc(workspace)}
+    (job,) = squeue("RUNNING")
+    time.sleep(1.5)  # into the next trial
+    commands = {"requeue": ["scontrol", "requeue", job], "notice": ["scancel", "--signal=USR2", job]}
+    subprocess.run(commands[how], check=True)
+    output = finish(process)
+    records = check_results(workspace, 3)
+    assert finished <= {record.number for record in records}
+    assert sum(record.tried_again for record in records) == 1
+    assert "broken off, to be tried again" in output
+    assert logs(workspace).count("Starting with JobEnvironment") == 2
+
+
+def test_ctrl_c_cancels_the_job_and_the_same_command_goes_on(type_in, workspace):
+    process = type_in(2, 100)
+    wait_for(lambda: re.search(r"epoch +3/", logs(workspace)))
+    process.send_signal(signal.SIGINT)
+    output = finish(process, code=130)
+    assert "is cancelled" in output
+    assert output.splitlines()[-1] == "Error: stopped by SIGINT; what had finished is kept"
+    assert squeue() == []
+    wait_for(lambda: processes_in(workspace) == [], seconds=5)
+    finish(type_in(2, 100))
+    check_results(workspace, 2)
+
+
+def test_a_terminal_that_is_gone_leaves_the_job_which_the_same_command_follows(type_in, workspace):
+    process = type_in(2, 100)
+    wait_for(lambda: re.search(r"epoch +3/", logs(workspace)))
+    process.send_signal(signal.SIGHUP)
+    finish(process, code=129)
+    assert len(squeue()) == 1
+    output = finish(type_in(2, 100))
+    assert "works on this search already" in output
+    assert "is submitted" not in output
+    check_results(workspace, 2)
+
+
+def test_who_does_not_wait_gets_the_job_and_nobody_starts_over_meanwhile(type_in, workspace):
+    output = finish(type_in(2, 100, "--no-wait"))
+    (job,) = squeue()
+    assert f"Job {job} is submitted: 1 worker" in output
+    assert f"scancel {job} ends it" in output
+    output = finish(type_in(2, 100, "--fresh"), code=5)
+    assert f"Error: job {job} works on the search in this folder" in output
+    output = finish(type_in(2, 100))
+    assert f"Job {job} works on this search already" in output
+    check_results(workspace, 2)
+
+
+def test_the_failure_of_all_workers_reaches_the_person(type_in, workspace):
+    output = finish(type_in(2, 1, "--workers", "2", "--gpu"), code=69)
+    assert re.fullmatch(
+        r"Error: all 2 workers have failed, the last one: --gpu was given, but nvidia-smi finds no GPU here: "
+        r"leave it out to use the CPU \(log: slurm/\d+_1_0_log.out\)",
+        output.splitlines()[-1],
+    )
+
+
+def test_what_slurm_refuses_is_one_line_and_moves_nothing(type_in, workspace):
+    finish(type_in(1, 1))
+    before = workspace.list_acc.read_bytes()
+    output = finish(type_in(1, 1, "--fresh", "--slurm-partition", "nowhere"), code=69)
+    assert output.splitlines()[-1].startswith(
+        "Error: Slurm does not take the job: invalid partition specified: nowhere"
+    )
+    assert workspace.list_acc.read_bytes() == before
