@@ -27,7 +27,6 @@ SUBMITTING_OPTIONS: Mapping[str, int] = MappingProxyType(
         "--fresh": 0,
         "--enqueue": 1,
         "--warm-start": 1,
-        "--storage": 1,
     }
 )
 

@@ -150,15 +150,15 @@ def test_two_workers_share_the_trials_and_the_tables_are_those_of_a_local_search
 @pytest.mark.parametrize("how", ["requeue", "notice"])
 def test_a_requeued_worker_goes_on(type_in, workspace, how):
     """Requeued by a person, or told before its time is over, as Slurm tells it."""
-    process = type_in(3, 150)
-    wait_for(workspace.list_acc.exists)
+    process = type_in(2, 60)
+    wait_for(lambda: re.search(r"trial 1, epoch +2/", logs(workspace)))
     finished = {record.number for record in read_list_acc(workspace)}
     (job,) = squeue("RUNNING")
-    time.sleep(1.5)  # into the next trial
     commands = {"requeue": ["scontrol", "requeue", job], "notice": ["scancel", "--signal=USR2", job]}
     subprocess.run(commands[how], check=True)
     output = finish(process)
-    records = check_results(workspace, 3)
+    records = check_results(workspace, 2)
+    assert finished == {0}
     assert finished <= {record.number for record in records}
     assert sum(record.tried_again for record in records) == 1
     assert "broken off, to be tried again" in output
@@ -166,7 +166,7 @@ def test_a_requeued_worker_goes_on(type_in, workspace, how):
 
 
 def test_ctrl_c_cancels_the_job_and_the_same_command_goes_on(type_in, workspace):
-    process = type_in(2, 100)
+    process = type_in(2, 60)
     wait_for(lambda: re.search(r"epoch +3/", logs(workspace)))
     process.send_signal(signal.SIGINT)
     output = finish(process, code=130)
@@ -174,30 +174,30 @@ def test_ctrl_c_cancels_the_job_and_the_same_command_goes_on(type_in, workspace)
     assert output.splitlines()[-1] == "Error: stopped by SIGINT; what had finished is kept"
     assert squeue() == []
     wait_for(lambda: processes_in(workspace) == [], seconds=5)
-    finish(type_in(2, 100))
+    finish(type_in(2, 60))
     check_results(workspace, 2)
 
 
 def test_a_terminal_that_is_gone_leaves_the_job_which_the_same_command_follows(type_in, workspace):
-    process = type_in(2, 100)
+    process = type_in(2, 60)
     wait_for(lambda: re.search(r"epoch +3/", logs(workspace)))
     process.send_signal(signal.SIGHUP)
     finish(process, code=129)
     assert len(squeue()) == 1
-    output = finish(type_in(2, 100))
+    output = finish(type_in(2, 60))
     assert "works on this search already" in output
     assert "is submitted" not in output
     check_results(workspace, 2)
 
 
 def test_who_does_not_wait_gets_the_job_and_nobody_starts_over_meanwhile(type_in, workspace):
-    output = finish(type_in(2, 100, "--no-wait"))
+    output = finish(type_in(2, 60, "--no-wait"))
     (job,) = squeue()
     assert f"Job {job} is submitted: 1 worker" in output
     assert f"scancel {job} ends it" in output
-    output = finish(type_in(2, 100, "--fresh"), code=5)
+    output = finish(type_in(2, 60, "--fresh"), code=5)
     assert f"Error: job {job} works on the search in this folder" in output
-    output = finish(type_in(2, 100))
+    output = finish(type_in(2, 60))
     assert f"Job {job} works on this search already" in output
     check_results(workspace, 2)
 
