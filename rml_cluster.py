@@ -1,94 +1,162 @@
-"""A search whose trials the jobs of a cluster run: this process submits them, follows them, and shows the tables."""
+"""A search whose trials the jobs of a cluster run: this process submits them, follows them, and shows the tables.
+
+The jobs share one study, in the folder of the search or where ``--storage`` says. Each is a driver like any other that
+has joined it, so that a job may end or begin at any time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rml_optuna import open_study
 from rml_search.dataset import DataSetSummary
 from rml_search.executor.following import Progress, tell_end
 from rml_search.executor.job import array_at_work, follow_to_end, tell_how_to_follow, tell_submitted
-from rml_search.executor.options import SlurmOptions
+from rml_search.executor.options import SlurmOptions, worker_arguments
 from rml_search.executor.readiness import ready_for_workers
-from rml_search.executor.slurm import check_slurm, submit
+from rml_search.executor.slurm import submit
 from rml_search.executor.submission import JobArray, forget, remember
+from rml_search.folder import mark, one_of_several_in
 from rml_search.interruption import uninterrupted
 from rml_search.lock import only_search_in
-from rml_search.options import JobChoice, RuntimeChoice, SearchOptions, StudyChoice
+from rml_search.options import RuntimeChoice, SearchOptions, SharedChoice
 from rml_search.paths import Workspace, shown
-from rml_search.plain_output import best_table, settings_table
+from rml_search.plain_output import best_table, pareto_table, settings_rows, settings_table
+from rml_search.plan import SearchPlan
 from rml_search.results import TrialRecord, earlier_results_aside, finish_move_back, read_list_acc
-from rml_storage import can_go_on, database_errors
+from rml_search.run_record import describe_run
+
+if TYPE_CHECKING:
+    from rml_shared_study import SharedStudy
 
 
 @dataclass(frozen=True)
 class ClusterSearch:
-    """A search whose data, network and options have been checked; ``command`` is what each worker runs."""
+    """A search whose data, network and options have been checked; ``arguments`` are those that were typed."""
 
     options: SearchOptions
-    study: StudyChoice
-    jobs: JobChoice
-    slurm: SlurmOptions
+    plan: SearchPlan
     workspace: Workspace
-    command: Sequence[str]
+    arguments: Sequence[str]
+
+    @property
+    def slurm(self) -> SlurmOptions:
+        """What is asked of the cluster."""
+        if self.plan.slurm is None:
+            raise ValueError("this search is not for a cluster")
+        return self.plan.slurm
+
+    @property
+    def shared(self) -> SharedChoice:
+        """The study that the workers share."""
+        if self.plan.shared is None:
+            raise ValueError("the workers have no study to share")
+        return self.plan.shared
 
 
 def search_on_cluster(
-    search: ClusterSearch, data: DataSetSummary, choice: RuntimeChoice, gpu: bool | None, show: Callable[[str], None]
+    search: ClusterSearch, data: DataSetSummary | None, choice: RuntimeChoice, show: Callable[[str], None]
 ) -> None:
     """Submits the workers, or finds them at work, follows them to their end, and shows the best trial.
 
     Raises:
         SearchError: nothing was submitted, or all workers have failed.
-        Interrupted: by the person; the workers are cancelled, and what had finished is kept.
+        Interrupted: by the person; the workers go on.
     """
-    check_slurm(search.workspace)
-    ready = ready_for_workers(search.options, search.workspace, choice, gpu, search.slurm)
-    num_jobs = search.slurm.num_workers * search.jobs.num_jobs
-    settings = settings_table(search.options, search.study, data, ready, num_jobs)
-    workspace = search.workspace
-    array = array_at_work(workspace, show, is_fresh=search.study.is_fresh)
+    workspace, plan = search.workspace, search.plan
+    ready = ready_for_workers(search.options, workspace, choice, search.slurm)
+    settings = settings_rows(search.options, plan.study, data, ready, search.slurm.num_workers * plan.jobs.num_jobs)
+    array = array_at_work(workspace, show, is_fresh=plan.study.is_fresh)
     if array is None:
         array = _submit(search, settings, show)
+    else:
+        _joined(search, show).close()
     if array is not None and not search.slurm.waits:
         tell_how_to_follow(array, show)
         return
     progress = Progress(lambda: _records(workspace), search.options.num_trials, show)
-    try:
-        if array is not None:
-            follow_to_end(array, workspace, progress, show)
-    finally:
-        show(best_table(_records(workspace)))
+    if array is not None:
+        follow_to_end(array, progress, show)
+    _show_results(search, show)
     if array is not None:
         forget(workspace)
         tell_end(array, has_enough=progress.tell_news(), show=show)
     show(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
+    if plan.writes_report:
+        from rml_report import write_report_softly
+
+        write_report_softly(workspace, show)
 
 
-def _submit(search: ClusterSearch, settings: str, show: Callable[[str], None]) -> JobArray | None:
+def _submit(search: ClusterSearch, settings: Sequence[tuple[str, str]], show: Callable[[str], None]) -> JobArray | None:
     """Makes the study ready and submits its workers; None where all trials have run."""
-    workspace, options = search.workspace, search.options
-    with only_search_in(workspace):
-        finish_move_back(workspace)
-        goes_on = not search.study.is_fresh and can_go_on(workspace, options)
-        with nullcontext() if goes_on else earlier_results_aside(workspace, show):
-            study = open_study(workspace, options, search.study, show)
-            with database_errors(workspace):
-                num_counted = sum(not record.tried_again for record in study.records())
-                study.close()
-            show(settings)
-            if num_counted >= options.num_trials:
-                show(f"All {options.num_trials} trials have run: a larger --num-trials adds more")
-                return None
-            # Within all this, so that earlier results come back where Slurm does not take the job.
-            with uninterrupted():
-                array = submit(search.command, search.slurm, workspace)
-                remember(array, workspace)
+    workspace, num_trials = search.workspace, search.options.num_trials
+    with _place_made(search, show):
+        study = _joined(search, show)
+        try:
+            with one_of_several_in(workspace, study.identity, show):
+                show(settings_table(settings))
+                with study.errors(workspace):
+                    study.remember_run(describe_run(sys.argv, settings))
+                    num_counted = sum(not record.tried_again for record in study.records())
+                if num_counted >= num_trials:
+                    show(f"All {num_trials} trials have run: a larger --num-trials adds more")
+                    return None
+                # Within all this, so that earlier results come back where Slurm does not take the job.
+                with uninterrupted():
+                    array = submit(_command(search), search.slurm, workspace)
+                    remember(array, workspace)
+        finally:
+            study.close()
     tell_submitted(array, show)
     return array
 
 
+@contextmanager
+def _place_made(search: ClusterSearch, show: Callable[[str], None]) -> Iterator[None]:
+    """Where a study begins that lies in the folder itself, what an earlier search has left there moves aside.
+
+    A journal without its mark is one that was begun and that no worker has seen.
+    """
+    workspace = search.workspace
+    goes_on = workspace.shared_journal.exists() and workspace.study_mark.exists() and not search.plan.study.is_fresh
+    if not search.plan.owns_storage or goes_on:
+        yield
+        return
+    with ExitStack() as aside:
+        with only_search_in(workspace):
+            finish_move_back(workspace)
+            aside.enter_context(earlier_results_aside(workspace, show))
+        yield
+
+
+def _joined(search: ClusterSearch, show: Callable[[str], None]) -> SharedStudy:
+    from rml_shared_study import open_shared_study
+
+    search.workspace.trials.mkdir(parents=True, exist_ok=True)
+    study = open_shared_study(search.workspace, search.options, search.plan, search.shared, show)
+    if search.plan.owns_storage:  # it lies among the results, which would move aside with it were they another's
+        mark(search.workspace, study.identity)
+    return study
+
+
+def _command(search: ClusterSearch) -> list[str]:
+    """What each worker runs: the command line of the search, in whose study it joins."""
+    program = Path(__file__).resolve().with_name("rml_optimization.py")
+    arguments = worker_arguments(search.arguments)
+    return [sys.executable, "-u", str(program), *arguments, f"--storage={search.shared.storage}", "--no-report"]
+
+
 def _records(workspace: Workspace) -> Sequence[TrialRecord]:
     return read_list_acc(workspace) if workspace.list_acc.exists() else []
+
+
+def _show_results(search: ClusterSearch, show: Callable[[str], None]) -> None:
+    records = _records(search.workspace)
+    show(best_table(records, by_validation=search.options.validation_fraction is not None))
+    if len(search.options.objectives) > 1:
+        show(pareto_table(records))

@@ -52,26 +52,26 @@ NumTrialsOption = Annotated[
 ]
 OptimizersOption = Annotated[
     str | None,
-    typer.Option(
-        "--optimizers", "-o", metavar="LIST", help=f"Of {', '.join(OPTIMIZER_NAMES)}; with commas.  [required]"
-    ),
+    typer.Option("--optimizers", "-o", metavar="LIST", help=f"Of {', '.join(OPTIMIZER_NAMES)}; with commas."),
 ]
 LossOption = Annotated[
     str | None,
-    typer.Option("--loss", "-l", metavar="LIST", help=f"Of {', '.join(LOSS_NAMES)}; with commas.  [required]"),
+    typer.Option("--loss", "-l", metavar="LIST", help=f"Of {', '.join(LOSS_NAMES)}; with commas."),
 ]
 LayersOption = Annotated[
-    Path,
+    str | None,
     typer.Option(
         "--layers",
-        metavar="FILE",
-        help="Network, as Keras's model.to_json() writes it.  [default: ./layers.json]",
-        show_default=False,
+        metavar="LIST",
+        help="Network files, as Keras's model.to_json() writes them; with commas.  [default: ./layers.json]",
     ),
 ]
-LrRangeMinOption = Annotated[float, typer.Option("--lr-range-min", "-lr-min", metavar="X", help="Least learning rate.")]
+LrRangeMinOption = Annotated[
+    float | None, typer.Option("--lr-range-min", "-lr-min", metavar="X", help="Least learning rate.  [default: 0.001]")
+]
 LrRangeMaxOption = Annotated[
-    float, typer.Option("--lr-range-max", "-lr-max", metavar="X", help="Largest learning rate.")
+    float | None,
+    typer.Option("--lr-range-max", "-lr-max", metavar="X", help="Largest learning rate.  [default: 0.01]"),
 ]
 LrSchedulerOption = Annotated[
     bool, typer.Option("--lr-scheduler/--no-lr-scheduler", help="Let the learning rate decay exponentially.")
@@ -84,24 +84,43 @@ TransferLearningOption = Annotated[
     typer.Option("--transfer-learning", "-tl", metavar="FILE", help="Weights to start from, .h5 or .pt."),
 ]
 DataOption = Annotated[
-    Path,
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder with {train,test}/{inputs,targets}.  [default: ./data]"),
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option("--batch-size", metavar="N", min=1, help="Images of a training batch.  [default: 32]"),
+]
+TestBatchSizeOption = Annotated[
+    int | None, typer.Option("--test-batch-size", metavar="N", min=1, help="Of a test batch.  [default: 64]")
+]
+ImageSizeOption = Annotated[
+    tuple[int, int] | None,
+    typer.Option("--image-size", metavar="WIDTH HEIGHT", help="Images are resized to this.  [default: 256 256]"),
+]
+ConfigOption = Annotated[
+    Path | None,
     typer.Option(
-        "--data",
-        metavar="DIR",
-        help="Folder with {train,test}/{inputs,targets}.  [default: ./data]",
-        show_default=False,
+        "--config", metavar="FILE", help="Your own rmldnn configuration: it stays as it is but for what is searched."
     ),
 ]
-BatchSizeOption = Annotated[int, typer.Option("--batch-size", metavar="N", help="Images of a training batch.")]
-TestBatchSizeOption = Annotated[int, typer.Option("--test-batch-size", metavar="N", help="Of a test batch.")]
-ImageSizeOption = Annotated[
-    tuple[int, int],
+SearchSpaceOption = Annotated[
+    Path | None,
+    typer.Option("--search-space", metavar="FILE", help="TOML file of further hyperparameters; see README."),
+]
+ValidationOption = Annotated[
+    float | None,
     typer.Option(
-        "--image-size",
-        metavar="WIDTH HEIGHT",
-        help="Images are resized to this.  [default: 256 256]",
-        show_default=False,
+        "--validation-fraction", metavar="X", help="Choose epoch and trial on this share of the training images."
     ),
+]
+ConfirmOption = Annotated[
+    int | None,
+    typer.Option("--confirm", metavar="K", help="Train the K best again with other seeds, and rank by the mean."),
+]
+ConfirmSeedsOption = Annotated[int, typer.Option("--confirm-seeds", metavar="N", help="So many seeds for each.")]
+ObjectiveOption = Annotated[
+    str, typer.Option("--objective", metavar="LIST", help="accuracy, or accuracy,seconds for a Pareto front.")
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Makes the search repeatable.")]
 
@@ -111,7 +130,9 @@ FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Start over; earlier results move to earlier/.  [default: go on]")
 ]
 SamplerOption = Annotated[SamplerName, typer.Option("--sampler", help="What draws hyperparameters.")]
-PrunerOption = Annotated[PrunerName, typer.Option("--pruner", help="What ends hopeless trials early.")]
+PrunerOption = Annotated[
+    PrunerName, typer.Option("--pruner", help="What ends hopeless trials early; none: nothing does.")
+]
 DuplicatesOption = Annotated[bool, typer.Option("--allow-duplicates", help="Try points again that were tried.")]
 WarmStartOption = Annotated[
     Path | None, typer.Option("--warm-start", metavar="FILE", help="study.db of another search to learn from.")
@@ -119,6 +140,33 @@ WarmStartOption = Annotated[
 EnqueueOption = Annotated[
     list[str] | None,
     typer.Option("--enqueue", metavar="JSON", help='Try first, as {"optimizer": "adam"}; may be repeated.'),
+]
+KeepTopOption = Annotated[
+    int, typer.Option("--keep-top", metavar="K", help="Keep the checkpoints of the K best trials.")
+]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        envvar="RML_STORAGE",
+        show_envvar=False,
+        help="Share the study with other drivers: postgresql://..., mysql://..., or DIR/NAME.journal.  [RML_STORAGE]",
+    ),
+]
+StudyNameOption = Annotated[
+    str | None, typer.Option("--study-name", metavar="NAME", help="Which of its studies.  [default: rml-optimization]")
+]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts",
+        metavar="DIR",
+        help="Where drivers share the best model: DIR, s3://...  [default: by the journal]",
+    ),
+]
+HeartbeatOption = Annotated[
+    float, typer.Option("--heartbeat", metavar="S", help="A driver silent for four times as long is lost.")
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at a time.")]
 DevicesOption = Annotated[
@@ -148,7 +196,13 @@ RetriesOption = Annotated[
 
 # --- where it runs -------------------------------------------------------------------------------------
 
-ExecutorOption = Annotated[ExecutorName, typer.Option("--executor", help="Run trials here, or as jobs of a cluster.")]
+ExecutorOption = Annotated[
+    ExecutorName,
+    typer.Option(
+        "--executor",
+        help="Run trials here, or as jobs of a cluster, which share --storage.  [slurm: ./trials/study.journal]",
+    ),
+]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", metavar="N", help="Jobs of the cluster that share the trials.  [default: 1]")
 ]
@@ -173,4 +227,10 @@ SlurmFurtherOption = Annotated[
 ]
 WaitOption = Annotated[
     bool, typer.Option("--no-wait", help="Submit the jobs and end; the same command follows them later.")
+]
+
+# --- what it leaves ------------------------------------------------------------------------------------
+
+ReportOption = Annotated[
+    bool, typer.Option("--report/--no-report", help="Write report/report.html when the search ends.")
 ]

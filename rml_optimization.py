@@ -5,43 +5,31 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import Annotated, NoReturn
 
 import typer
 
 import rml_command_options as options
-from rml_search.devices import Slot, plan_slots
 from rml_search.errors import OptionError, SearchError
-from rml_search.executor.options import ExecutorName, SlurmChoice, SlurmOptions, worker_arguments
+from rml_search.executor.options import ExecutorName, SlurmChoice, shared_with_workers
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.limits import Limits
 from rml_search.options import (
-    LOSS_NAMES,
-    OPTIMIZER_NAMES,
+    DEFAULT_PRUNER,
+    ConfirmOptions,
     JobChoice,
-    PrunerName,
     RuntimeChoice,
     RuntimeName,
     SamplerName,
-    SearchOptions,
     StudyChoice,
-    check_precision,
-    check_transfer_learning_file,
-    parse_names,
+    shared_choice,
     split_list,
 )
 from rml_search.paths import Workspace, shown
-from rml_search.results import earlier_results_aside, finish_move_back
+from rml_search.plan import SearchPlan
+from rml_search.request import SearchRequest
 from rmldnn_contract import __version__
-
-if TYPE_CHECKING:
-    from rml_search.runtime.base import Runtime
-
-Value = TypeVar("Value")
 
 _BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE has ended
 
@@ -67,24 +55,35 @@ def search(
     num_procs: options.NumProcsOption = 1,
     optimizers: options.OptimizersOption = None,
     loss: options.LossOption = None,
-    layers: options.LayersOption = Path("./layers.json"),
-    lr_range_min: options.LrRangeMinOption = 0.001,
-    lr_range_max: options.LrRangeMaxOption = 0.01,
+    layers: options.LayersOption = None,
+    lr_range_min: options.LrRangeMinOption = None,
+    lr_range_max: options.LrRangeMaxOption = None,
     lr_scheduler: options.LrSchedulerOption = False,
     lr_scheduler_gamma: options.LrSchedulerGammaOption = 0.95,
     transfer_learning: options.TransferLearningOption = None,
     runtime: options.RuntimeOption = RuntimeName.AUTO,
-    data: options.DataOption = Path("./data"),
-    batch_size: options.BatchSizeOption = 32,
-    test_batch_size: options.TestBatchSizeOption = 64,
-    image_size: options.ImageSizeOption = (256, 256),
+    data: options.DataOption = None,
+    batch_size: options.BatchSizeOption = None,
+    test_batch_size: options.TestBatchSizeOption = None,
+    image_size: options.ImageSizeOption = None,
     seed: options.SeedOption = None,
+    config: options.ConfigOption = None,
+    search_space: options.SearchSpaceOption = None,
+    objective: options.ObjectiveOption = "accuracy",
+    validation_fraction: options.ValidationOption = None,
+    confirm: options.ConfirmOption = None,
+    confirm_seeds: options.ConfirmSeedsOption = 3,
     fresh: options.FreshOption = False,
     sampler: options.SamplerOption = SamplerName.TPE,
-    pruner: options.PrunerOption = PrunerName.NONE,
+    pruner: options.PrunerOption = DEFAULT_PRUNER,
     allow_duplicates: options.DuplicatesOption = False,
     warm_start: options.WarmStartOption = None,
     enqueue: options.EnqueueOption = None,
+    keep_top: options.KeepTopOption = 1,
+    storage: options.StorageOption = None,
+    study_name: options.StudyNameOption = None,
+    artifacts: options.ArtifactsOption = None,
+    heartbeat: options.HeartbeatOption = 15.0,
     jobs: options.JobsOption = 1,
     devices: options.DevicesOption = None,
     timeout: options.TimeoutOption = None,
@@ -93,6 +92,7 @@ def search(
     target_accuracy: options.TargetAccuracyOption = None,
     max_consecutive_failures: options.MaxFailuresOption = 3,
     retries: options.RetriesOption = 1,
+    report: options.ReportOption = True,
     executor: options.ExecutorOption = ExecutorName.LOCAL,
     workers: options.WorkersOption = None,
     slurm_partition: options.SlurmPartitionOption = None,
@@ -116,14 +116,15 @@ def search(
     if ctx.invoked_subcommand is not None:
         _refuse_options_before(ctx, ctx.invoked_subcommand)
         return
-    search_options = SearchOptions(
-        num_trials=_required("--num-trials", num_trials),
-        num_epochs=_required("--num-epochs", num_epochs),
-        optimizers=parse_names("--optimizers", "optimizer", _required("--optimizers", optimizers), OPTIMIZER_NAMES),
-        losses=parse_names("--loss", "loss", _required("--loss", loss), LOSS_NAMES),
+    request = SearchRequest(
+        num_trials=num_trials,
+        num_epochs=num_epochs,
+        optimizers=optimizers,
+        loss=loss,
         layers=layers,
         data=data,
-        lr_range=(lr_range_min, lr_range_max),
+        lr_range_min=lr_range_min,
+        lr_range_max=lr_range_max,
         lr_scheduler_gamma=lr_scheduler_gamma if lr_scheduler else None,
         transfer_learning=transfer_learning,
         batch_size=batch_size,
@@ -131,11 +132,19 @@ def search(
         image_size=image_size,
         num_procs=num_procs,
         seed=seed,
+        config=config,
+        search_space=search_space,
+        objective=objective,
+        validation_fraction=validation_fraction,
     )
     plan = SearchPlan(
         StudyChoice(sampler, pruner, fresh, allow_duplicates, warm_start, tuple(enqueue or ())),
         JobChoice(jobs, split_list(devices)),
         Limits(timeout, trial_timeout, stall_timeout, target_accuracy, max_consecutive_failures, retries),
+        keep_top,
+        None if confirm is None else ConfirmOptions(confirm, confirm_seeds),
+        report,
+        shared_choice(shared_with_workers(executor, storage), study_name, artifacts, heartbeat),
         SlurmChoice(
             workers,
             slurm_partition,
@@ -148,91 +157,11 @@ def search(
             no_wait,
         ).for_executor(executor),
     )
-    choice = RuntimeChoice(runtime, docker_image, singularity_image)
-    run_search(search_options, plan, Workspace(Path.cwd()), choice, gpu)
+    choice = RuntimeChoice(runtime, docker_image, singularity_image, gpu)
+    asked_for = request.resolve()
+    from rml_run import run_search
 
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """How a search goes about: what draws its trials, how many run at a time, when they end."""
-
-    study: StudyChoice = field(default_factory=StudyChoice)
-    jobs: JobChoice = field(default_factory=JobChoice)
-    limits: Limits = field(default_factory=Limits)
-    slurm: SlurmOptions | None = None
-
-
-def run_search(
-    options: SearchOptions, plan: SearchPlan, workspace: Workspace, choice: RuntimeChoice, gpu: bool | None
-) -> None:
-    """Checks everything, runs the search or goes on with the one in this folder, and shows its tables.
-
-    Raises:
-        SearchError: something is not as the search needs it; nothing was started or moved, or what had
-            finished by then is kept.
-    """
-    from rml_search.dataset import check_data_set, data_set_folders
-    from rml_search.links import check_links
-    from rml_search.lock import only_search_in
-    from rml_search.network_file import check_losses, check_network_file
-    from rml_search.plain_output import settings_table
-    from rml_search.runtime.choice import prepare_runtime
-    from rml_storage import can_go_on
-
-    check_precision()
-    network = check_network_file(options.layers)
-    check_losses(network, options.losses)
-    options = replace(options, grayscale=network.input_channels == 1, loss_source=network.loss_source)
-    if options.transfer_learning is not None:
-        check_transfer_learning_file(options.transfer_learning)
-    summary = check_data_set(options.data)
-    if plan.slurm is not None:
-        from rml_cluster import ClusterSearch, search_on_cluster
-
-        command = [sys.executable, "-u", str(Path(__file__).resolve()), *worker_arguments(sys.argv[1:])]
-        cluster_search = ClusterSearch(options, plan.study, plan.jobs, plan.slurm, workspace, command)
-        search_on_cluster(cluster_search, summary, choice, gpu, typer.echo)
-        return
-    ready = prepare_runtime(choice, workspace, gpu, options.num_procs, typer.echo)
-    slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
-    if ready.runtime.in_container:
-        check_links(data_set_folders(options.data), workspace)
-    with only_search_in(workspace):
-        ready.runtime.remove_leftovers()
-        settings = settings_table(options, plan.study, summary, ready, len(slots))
-        finish_move_back(workspace)
-        # A study that is there is gone on with; anything else that is there makes place.
-        goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
-        with nullcontext() if goes_on else earlier_results_aside(workspace, typer.echo):
-            _search(options, plan, workspace, ready.runtime, slots, settings)
-
-
-def _search(
-    options: SearchOptions,
-    plan: SearchPlan,
-    workspace: Workspace,
-    runtime: Runtime,
-    slots: Sequence[Slot],
-    settings: str,
-) -> None:
-    from rml_optuna import open_study
-    from rml_search.plain_output import PlainObserver, best_table
-    from rml_search.search import Search
-    from rml_storage import database_errors
-
-    study = open_study(workspace, options, plan.study, typer.echo)
-    typer.echo(settings)
-    running = Search(options, workspace, runtime, study, PlainObserver(options, typer.echo), plan.limits, slots)
-    try:
-        with database_errors(workspace):
-            running.run()
-    finally:
-        with database_errors(workspace):
-            typer.echo(best_table(running.records))
-            study.close()
-    if running.ended_early is not None:
-        typer.echo(f"The search has ended before {options.num_trials} trials: {running.ended_early}")
-    typer.echo(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
+    run_search(asked_for, plan, Workspace(Path.cwd()), choice, typer.echo)
 
 
 # --- the other commands ------------------------------------------------------------------------------
@@ -246,7 +175,14 @@ def infer(
     ] = None,
     gallery: Annotated[
         Path | None,
-        typer.Option("--gallery", metavar="PNG", help="Draw input, prediction and ground truth into this file."),
+        typer.Option("--gallery", metavar="PNG", help="Draw input, ground truth and prediction into this file."),
+    ] = None,
+    worst_first: Annotated[
+        bool, typer.Option("--worst-first", help="Show only the worst predictions in the gallery.")
+    ] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="New folder for masks (PNG) at the sizes of the images."),
     ] = None,
     docker_image: options.DockerImageOption = None,
     singularity_image: options.SingularityImageOption = None,
@@ -258,7 +194,8 @@ def infer(
     from rml_search.infer_command import InferOptions, infer_and_show
 
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
-    infer_and_show(InferOptions(config, gallery, num_procs), Workspace(Path.cwd()), choice, gpu, typer.echo)
+    wanted = InferOptions(config, gallery, num_procs, worst_first, export)
+    infer_and_show(wanted, Workspace(Path.cwd()), choice, gpu, typer.echo)
 
 
 @app.command()
@@ -267,7 +204,21 @@ def best() -> None:
     from rml_search.plain_output import best_table
     from rml_search.results import read_list_acc
 
-    typer.echo(best_table(read_list_acc(Workspace(Path.cwd()))))
+    workspace = Workspace(Path.cwd())
+    typer.echo(best_table(read_list_acc(workspace), by_validation=workspace.validation.exists()))
+
+
+@app.command()
+def report(
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html.  [default: report]")
+    ] = None,
+) -> None:
+    """Write a page on the search in this folder, also while it runs."""
+    from rml_report import write_report
+
+    workspace = Workspace(Path.cwd())
+    typer.echo(f"The report is {shown(write_report(workspace, out or workspace.report))}")
 
 
 @app.command()
@@ -293,19 +244,22 @@ def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the demo.")] = Path("demo"),
 ) -> None:
     """Search, train and infer on synthetic images, on the CPU."""
+    from rml_run import run_search, write_report_softly
     from rml_search.demo import demo_options, write_demo_files
     from rml_search.infer_command import InferOptions, infer_and_show
     from rml_search.runtime.choice import prepare_runtime
 
     started = time.monotonic()
     workspace = Workspace(out)
-    choice = RuntimeChoice(RuntimeName.LOCAL)
+    choice = RuntimeChoice(RuntimeName.LOCAL, gpu=False)
     prepare_runtime(choice, workspace, gpu=False, num_procs=1, show=typer.echo)
     typer.echo(f"Making synthetic ultrasound images in {out}")
     write_demo_files(workspace.root)
-    plan = SearchPlan(StudyChoice(is_fresh=True))
-    run_search(demo_options(workspace.root), plan, workspace, choice, gpu=False)
+    # Written once the predictions are there.
+    plan = SearchPlan(StudyChoice(is_fresh=True), writes_report=False)
+    run_search(demo_options(workspace.root), plan, workspace, choice, typer.echo)
     infer_and_show(InferOptions(gallery=out / "gallery.png"), workspace, choice, False, typer.echo)
+    write_report_softly(workspace, typer.echo)
     typer.echo(f"The demo took {time.monotonic() - started:.0f} s")
 
 
@@ -319,13 +273,19 @@ def doctor(
             "--docker-image", "-docker", metavar="IMAGE", help="Docker image.  [default: RocketML's and ours]"
         ),
     ] = None,
+    singularity_image: options.SingularityImageOption = None,
+    image_size: options.ImageSizeOption = None,
+    batch_size: options.BatchSizeOption = None,
 ) -> None:
     """Say of each thing that a search needs whether it is there."""
-    from rml_search.doctor import examine
+    from rml_search.doctor import Plan, examine
     from rml_search.plain_output import doctor_table
 
-    findings = examine(Workspace(Path.cwd()), data, layers, docker_image)
-    typer.echo(doctor_table(findings))
+    plan = Plan(data, layers, docker_image, singularity_image, image_size or (256, 256), batch_size or 32)
+    diagnosis = examine(Workspace(Path.cwd()), plan)
+    typer.echo(doctor_table(diagnosis))
+    if diagnosis.obstacle is not None:
+        raise diagnosis.obstacle
 
 
 # --- what commands have in common --------------------------------------------------------------------
@@ -336,12 +296,6 @@ def _refuse_options_before(ctx: typer.Context, command: str) -> None:
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise OptionError(f"--{name.replace('_', '-')} stands before {command}: put it after")
-
-
-def _required(option: str, value: Value | None) -> Value:
-    if value is None:
-        raise OptionError(f"{option} is missing; see --help")
-    return value
 
 
 def main() -> None:

@@ -1,36 +1,38 @@
 """The study: which hyperparameters are tried next, and what has become of those before, in Optuna's database.
 
-With ``rml_samplers`` and ``rml_storage`` the only module that imports Optuna.
+With ``rml_buffered_storage``, ``rml_distributions``, ``rml_samplers`` and ``rml_storage`` the only module that imports
+Optuna.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from rml_samplers import build_pruner, build_sampler, grid
+from rml_buffered_storage import BufferedStorage
+from rml_distributions import DIRECTIONS, distributions, suggest
+from rml_samplers import build_pruner, build_sampler
 from rml_search.errors import OptionError, StudyError
 from rml_search.hyperparameters import Hyperparameters
-from rml_search.options import SamplerName, SearchOptions, StudyChoice
+from rml_search.options import Objective, PrunerName, SamplerName, SearchOptions, StudyChoice
 from rml_search.paths import Workspace, shown
 from rml_search.results import TrialRecord, TrialResult, TrialState
+from rml_search.run_record import RunRecord
+from rml_search.search_space import SearchSpace, Value
 from rml_search.study import Suggestion
 from rml_search.study_settings import check_same_study, study_settings
 from rml_storage import database_errors, load_other_study, open_storage
 from rmldnn_contract.training_log import EpochRecord
 
 STUDY_NAME = "rml-optimization"
-
-#: Learning rates that agree within this factor are the same point of the search space.
-SAME_LEARNING_RATE = 1.005
 
 _STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
@@ -39,15 +41,31 @@ _STATES = {
 }
 _NAMES = {state: name for name, state in _STATES.items()}
 _MAX_DRAWS = 50
+#: Of larger search spaces nobody tries every point.
+_MAX_COUNTED_POINTS = 10_000
+_DRAWS_OF_SAMPLER = 5  #: then, of so many points that have been tried, come random ones
 
 # User attributes of a trial.
-_RECORD = "record"  #: what stands of it in list_acc.json, where it is not to be read from the trial itself
-_REPEATS = "repeats"  #: the number of the trial whose hyperparameters it tries again
+RECORD = "record"  #: what stands of it in list_acc.json, where it is not to be read from the trial itself
+REPEATS = "repeats"  #: the number of the trial whose hyperparameters it tries again
 _ATTEMPT = "attempt"
 _ASKED_FOR = "asked_for"  #: a person has put it in line
 _DUPLICATES = "duplicates"  #: it was drawn, found to be a trial that has been there, and not run
 _FIXED = "fixed_params"  #: where Optuna keeps what a trial in line shall be tried with
 _BORROWED = "borrowed"  #: it was run by another study
+
+
+class StudyStorage(Protocol):
+    """What keeps a study: when what it was told is stored, if not at once."""
+
+    def save(self) -> None:
+        """Stores all that waits."""
+
+    def save_what_is_due(self) -> None:
+        """Stores what has waited for long enough."""
+
+    def close(self) -> None:
+        """Stores all that waits, and closes the connection."""
 
 
 @dataclass
@@ -59,50 +77,83 @@ class OptunaStudy:
     """
 
     study: optuna.Study
-    storage: optuna.storages.RDBStorage
+    storage: StudyStorage
     options: SearchOptions
     sampler: SamplerName = SamplerName.TPE
     allows_duplicates: bool = False
     _running: dict[int, optuna.Trial] = field(default_factory=dict)
     _read: list[FrozenTrial] | None = None
+    _space: SearchSpace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._space = self.options.space
 
     def close(self) -> None:
         """Closes the database, which then is one file again."""
-        self.storage.remove_session()
-        self.storage.engine.dispose()
+        self.storage.close()
+
+    def remember_run(self, run: RunRecord) -> None:
+        """Keeps how the search was begun, or went on."""
+        self.study.set_user_attr(run.key, run.to_json())
 
     def ask(self) -> Suggestion | None:
         """The next trial: first those put in line, then what the sampler draws."""
-        for _ in range(_MAX_DRAWS):
+        for attempt in range(_MAX_DRAWS):
             if self._is_exhausted():
                 return None
             if self.sampler is SamplerName.GRID:
                 self._put_grid_point_in_line()
-            # Sampled anew from the seed each time, so that a search that was broken off draws what a whole one does.
-            self.study.sampler = build_sampler(self.sampler, self._seed(), self.options)
+            # A sampler that has closed in on a point draws it over and over.
+            sampler = self.sampler if attempt < _DRAWS_OF_SAMPLER else SamplerName.RANDOM
+            self.study.sampler = build_sampler(sampler, self.options.seed, self._num_draws())
             trial = self.study.ask()
             self._read = None
-            suggestion = Suggestion(trial.number, suggest(trial, self.options), trial.user_attrs.get(_ATTEMPT, 0))
-            twin = self._twin(trial, suggestion.hyperparameters)
+            point = suggest(trial, self._space)
+            twin = self._twin(trial, point)
             if twin is None:
                 self._running[trial.number] = trial
-                return suggestion
+                self.storage.save()
+                hyperparameters = Hyperparameters.from_point(point)
+                return Suggestion(trial.number, hyperparameters, trial.user_attrs.get(_ATTEMPT, 0))
             trial.set_user_attr(_DUPLICATES, twin)
             self.study.tell(trial, state=OptunaState.FAIL)
             self._read = None
         return None
 
     def report(self, number: int, epoch: EpochRecord) -> bool:
-        """Stores the accuracy of an epoch; whether the pruner wants the trial to end."""
+        """Takes in the accuracy of an epoch; whether the pruner wants the trial to end."""
         if epoch.accuracy is None:
             return False
         trial = self._running[number]
+        if len(self.options.objectives) > 1:
+            return False  # Optuna keeps no reports of trials with several objectives, and prunes none of them
         trial.report(epoch.accuracy, step=epoch.epoch)
         return trial.should_prune() and epoch.epoch < epoch.num_epochs
+
+    def keep_up(self) -> None:
+        """Stores what was reported a second ago."""
+        self.storage.save_what_is_due()
 
     def finish(self, result: TrialResult, checkpoint_sha256: str | None) -> None:
         """Stores how a trial has ended, in one step: before it the trial is running, after it all is known."""
         self._tell(result, result.to_record(checkpoint_sha256=checkpoint_sha256))
+
+    def num_running_elsewhere(self) -> int:
+        """None: nobody else runs trials of this study."""
+        return 0
+
+    @contextmanager
+    def settling(self) -> Iterator[Sequence[TrialRecord]]:
+        """The records; nobody else writes results."""
+        yield self.records()
+
+    def where(self, _record: TrialRecord) -> str | None:
+        """None: all checkpoints are in this folder."""
+        return None
+
+    def errors(self, workspace: Workspace) -> AbstractContextManager[None]:
+        """Tells of a database that cannot be used, as a StudyError."""
+        return database_errors(workspace)
 
     def try_again(self, result: TrialResult, attempt: int) -> None:
         """Stores that a trial has failed, and puts its hyperparameters first in line."""
@@ -112,30 +163,38 @@ class OptunaStudy:
     def records(self) -> Sequence[TrialRecord]:
         """All trials of this search that have ended and were run, by number."""
         trials = self._trials()
-        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
+        repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
         return [
             _record(trial, repeated)
             for trial in trials
-            if trial.state.is_finished() and _is_whole(trial) and not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
+            if trial.state.is_finished()
+            and self._is_whole(trial)
+            and not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
         ]
 
     def recover(self) -> int:
         """Ends the trials that a killed search has left running, and puts them first in line; how many there were."""
         trials = self._trials()
-        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
-        left = [trial for trial in trials if trial.state is OptunaState.RUNNING]
+        repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
+        left = [trial for trial in trials if trial.state is OptunaState.RUNNING and self._is_left(trial)]
         for trial in left:
-            if _RECORD in trial.user_attrs:  # it had ended, and the study was about to be told
+            if RECORD in trial.user_attrs:  # it had ended, and the study was about to be told
                 self._tell_as_recorded(trial)
                 continue
             # First in line, then ended: killed in between, this finds it in line already.
-            if _is_whole(trial) and trial.number not in repeated:
+            if self._is_whole(trial) and trial.number not in repeated:
                 self._put_in_line(trial.number, trial.params, trial.user_attrs.get(_ATTEMPT, 0))
-            elif not _is_whole(trial) and _FIXED in trial.system_attrs:  # it was in line, and its turn had just come
+            elif (
+                not self._is_whole(trial) and _FIXED in trial.system_attrs
+            ):  # it was in line, and its turn had just come
                 self.study.enqueue_trial(trial.system_attrs[_FIXED], user_attrs=trial.user_attrs)
             self.study.tell(trial.number, state=OptunaState.FAIL)
         self._read = None
         return len(left)
+
+    def _is_left(self, _trial: FrozenTrial) -> bool:
+        """Whether nobody is at work on a trial that is said to be running."""
+        return True
 
     def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Puts hyperparameters in line that a person asks for; what is left out the sampler draws.
@@ -143,50 +202,57 @@ class OptunaStudy:
         Raises:
             OptionError: some lie outside the search space; none was put in line.
         """
-        low, high = self.options.lr_range
-        allowed = {
-            "optimizer": ", ".join(self.options.optimizers),
-            "loss": ", ".join(self.options.losses),
-            "learning_rate": f"{low:g} to {high:g}",
-        }
-        distributions = self._distributions()
         for name, value in (item for point in points for item in point.items()):
-            if name not in distributions:
-                raise OptionError(f"--enqueue: there is no hyperparameter {name!r}: {', '.join(distributions)}")
-            if not _contains(distributions[name], value):
-                raise OptionError(f"--enqueue: {name} {value!r} is not in the search space: {allowed[name]}")
+            if name not in self._space.names:
+                raise OptionError(f"--enqueue: there is no hyperparameter {name!r}: {', '.join(self._space.names)}")
+            domain = self._space[name].domain
+            if not domain.contains(value):
+                raise OptionError(f"--enqueue: {name} {value!r} is not in the search space: {domain}")
         for point in points:
             self.study.enqueue_trial(dict(point), user_attrs={_ASKED_FOR: True}, skip_if_exists=True)
         self._read = None
 
     def borrow(self, other: optuna.Study) -> int:
         """Lets the sampler learn from the finished trials of another study; how many fit into this search space."""
-        distributions = self._distributions()
         known = {trial.user_attrs.get(_BORROWED) for trial in self._trials()}
         num_borrowed = 0
         for trial in other.get_trials(deepcopy=False, states=[OptunaState.COMPLETE]):
             name = f"{other.study_name}/{trial.number}"
-            fits = trial.params.keys() == distributions.keys() and all(
-                _contains(distribution, trial.params[key]) for key, distribution in distributions.items()
-            )
-            if not fits or name in known:
+            if not self._fits(trial) or name in known:
                 continue
             attributes = {_BORROWED: name}
             self.study.add_trial(
                 optuna.create_trial(
-                    params=trial.params, distributions=distributions, value=trial.value, user_attrs=attributes
+                    params=trial.params,
+                    distributions=distributions(self._space, trial.params),
+                    values=trial.values,
+                    user_attrs=attributes,
                 )
             )
             num_borrowed += 1
         self._read = None
         return num_borrowed
 
+    def _fits(self, trial: FrozenTrial) -> bool:
+        """Whether a trial of another study is a point of this search space, judged by as many objectives."""
+        point = trial.params
+        active = {dimension.name: dimension.domain for dimension in self._space.active(point)}
+        is_point = point.keys() == active.keys() and all(active[name].contains(point[name]) for name in point)
+        return is_point and len(trial.values) == len(self.options.objectives)
+
     def _tell(self, result: TrialResult, record: TrialRecord) -> None:
         trial = self._running.pop(result.number)
-        trial.set_user_attr(_RECORD, {**asdict(record), "state": record.state.value})
+        trial.set_user_attr(RECORD, {**asdict(record), "state": record.state.value})
+        self._tell_optuna(trial, record)
+
+    def _tell_optuna(self, trial: optuna.Trial | int, record: TrialRecord) -> None:
+        state = _STATES[record.state]
+        if len(self.options.objectives) > 1 and state is OptunaState.PRUNED:
+            state = OptunaState.COMPLETE  # Optuna knows no pruned trials of several objectives; the record does
         # Of a pruned trial Optuna itself takes the last accuracy that was reported.
-        value = result.max_accuracy if result.state is TrialState.COMPLETE else None
-        self.study.tell(trial, value, state=_STATES[result.state])
+        values = {Objective.ACCURACY: record.max_acc, Objective.SECONDS: record.seconds}
+        told = [value for objective in self.options.objectives if (value := values[objective]) is not None]
+        self.study.tell(trial, told if state is OptunaState.COMPLETE else None, state=state)
         self._read = None
 
     def _trials(self) -> list[FrozenTrial]:
@@ -196,27 +262,22 @@ class OptunaStudy:
         return self._read
 
     def _tell_as_recorded(self, trial: FrozenTrial) -> None:
-        record = trial.user_attrs[_RECORD]
-        state = TrialState(record["state"])
-        value = record["max_acc"] if state is TrialState.COMPLETE else None
-        self.study.tell(trial.number, value, state=_STATES[state])
+        self._tell_optuna(trial.number, _stored_record(trial.user_attrs[RECORD]))
 
     def _put_in_line(self, number: int, params: Mapping[str, Any], attempt: int) -> None:
-        self.study.enqueue_trial(dict(params), user_attrs={_REPEATS: number, _ATTEMPT: attempt})
+        self.study.enqueue_trial(dict(params), user_attrs={REPEATS: number, _ATTEMPT: attempt})
 
-    def _seed(self) -> int | None:
-        """The seed of the next draw: it depends on how many draws there were, and not on what was broken off."""
-        if self.options.seed is None:
-            return None
+    def _num_draws(self) -> int:
+        """How many points have been drawn; what was broken off and runs again counts once."""
         trials = self._trials()
-        drawn = (trial for trial in trials if _is_whole(trial) or trial.state is OptunaState.WAITING)
-        num_draws = sum(not trial.user_attrs.keys() & {_REPEATS, _BORROWED} for trial in drawn)
-        return (self.options.seed * 1_000_003 + num_draws) % 2**32
+        drawn = (trial for trial in trials if self._is_whole(trial) or trial.state is OptunaState.WAITING)
+        return sum(not trial.user_attrs.keys() & {REPEATS, _BORROWED} for trial in drawn)
 
     def _is_exhausted(self) -> bool:
         """Whether the search space is one of points, and all have been tried."""
-        low, high = self.options.lr_range
-        if (low != high and self.sampler is not SamplerName.GRID) or self.allows_duplicates or self._waits():
+        if self.allows_duplicates or self._waits():
+            return False
+        if self.sampler is not SamplerName.GRID and self._space.num_points() > _MAX_COUNTED_POINTS:
             return False
         return not self._untried_grid_points()
 
@@ -225,47 +286,58 @@ class OptunaStudy:
 
     def _untried_grid_points(self) -> list[dict[str, Any]]:
         tried = [trial.params for trial in self._tried()]
-        return [point for point in grid(self.options) if not any(_is_same(point, params) for params in tried)]
+        return [point for point in self._grid() if not any(self._space.is_same(point, params) for params in tried)]
+
+    def _is_whole(self, trial: FrozenTrial) -> bool:
+        """Whether all hyperparameters were drawn before the search was killed."""
+        return self._space.is_whole(trial.params)
+
+    def _grid(self) -> list[dict[str, Value]]:
+        return self._space.grid(every_number=self.sampler is not SamplerName.GRID)
 
     def _put_grid_point_in_line(self) -> None:
         """The next point of the grid, in an order that the seed shuffles; some point once more when all were tried."""
         if self._waits():
             return
-        points = self._untried_grid_points() or grid(self.options)
-        point = random.Random(self._seed()).choice(points)  # noqa: S311 (no secret)
+        points = self._untried_grid_points() or self._grid()
+        point = self._random().choice(points)
         self.study.enqueue_trial(point)
         self._read = None
+
+    def _random(self) -> random.Random:
+        seed = self.options.seed
+        return random.Random(None if seed is None else f"{seed} {self._num_draws()}")  # noqa: S311 (no secret)
 
     def _tried(self) -> Iterator[FrozenTrial]:
         """The trials whose hyperparameters need not be tried again, running ones among them."""
         trials = self._trials()
-        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
+        repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
         for trial in trials:
             is_ours = not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
-            if is_ours and _is_whole(trial) and trial.number not in repeated and trial.state != OptunaState.WAITING:
+            if (
+                is_ours
+                and self._is_whole(trial)
+                and trial.number not in repeated
+                and trial.state != OptunaState.WAITING
+            ):
                 yield trial
 
-    def _twin(self, trial: optuna.Trial, point: Hyperparameters) -> int | None:
+    def _twin(self, trial: optuna.Trial, point: dict[str, Value]) -> int | None:
         """The number of an earlier trial of this point; None where there is none, or a person wants it again."""
-        if self.allows_duplicates or trial.user_attrs.keys() & {_REPEATS, _ASKED_FOR}:
+        if self.allows_duplicates or trial.user_attrs.keys() & {REPEATS, _ASKED_FOR}:
             return None
-        params = {"optimizer": point.optimizer, "loss": point.loss, "learning_rate": point.learning_rate}
-        twins = (other.number for other in self._tried() if _is_same(params, other.params))
+        twins = (other.number for other in self._tried() if self._space.is_same(point, other.params))
         return next((number for number in twins if number != trial.number), None)
-
-    def _distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        low, high = self.options.lr_range
-        return {
-            "optimizer": optuna.distributions.CategoricalDistribution(sorted(self.options.optimizers)),
-            "loss": optuna.distributions.CategoricalDistribution(sorted(self.options.losses)),
-            "learning_rate": optuna.distributions.FloatDistribution(low, high, log=True),
-        }
 
 
 def open_study(
-    workspace: Workspace, options: SearchOptions, choice: StudyChoice, show: Callable[[str], None]
+    workspace: Workspace,
+    options: SearchOptions,
+    choice: StudyChoice,
+    show: Callable[[str], None],
+    name: str = STUDY_NAME,
 ) -> OptunaStudy:
-    """The study in ``study.db``, new or as an earlier part of the search has left it.
+    """The study of that name in ``study.db``, new or as an earlier part of the search has left it.
 
     ``show`` is told of trials that are tried again, and of those taken over from another study.
 
@@ -274,13 +346,14 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = [parse_point(text) for text in choice.enqueued]
+    pruner = PrunerName.NONE if len(options.objectives) > 1 else choice.pruner
     with database_errors(workspace):
-        storage = open_storage(workspace)
+        storage = BufferedStorage(open_storage(workspace))
         study = optuna.create_study(
             storage=storage,
-            study_name=STUDY_NAME,
-            direction="maximize",
-            pruner=build_pruner(choice.pruner, options.num_epochs),
+            study_name=name,
+            directions=[DIRECTIONS[objective] for objective in options.objectives],
+            pruner=build_pruner(pruner, options.num_epochs),
             load_if_exists=True,
         )
         _check_settings(study, study_settings(options), workspace)
@@ -308,23 +381,6 @@ def _check_settings(study: optuna.Study, settings: Mapping[str, Any], workspace:
         study.set_user_attr("settings", dict(settings))
 
 
-def suggest(trial: optuna.Trial, options: SearchOptions) -> Hyperparameters:
-    """The hyperparameters of a trial: optimizer and loss categorical, the learning rate log-uniform."""
-    low, high = options.lr_range
-    return Hyperparameters(
-        optimizer=_category(trial, "optimizer", sorted(options.optimizers)),
-        loss=_category(trial, "loss", sorted(options.losses)),
-        learning_rate=trial.suggest_float("learning_rate", low, high, log=True),
-    )
-
-
-def _category(trial: optuna.Trial, name: str, choices: Sequence[str]) -> str:
-    choice = trial.suggest_categorical(name, choices)
-    if not isinstance(choice, str):
-        raise TypeError(f"{name} should be one of {choices}, not {choice!r}")
-    return choice
-
-
 def parse_point(text: str) -> dict[str, Any]:
     """The hyperparameters of one ``--enqueue``, names in lower case. Raises OptionError."""
     try:
@@ -333,33 +389,14 @@ def parse_point(text: str) -> dict[str, Any]:
         raise OptionError(f"--enqueue: {text[:80]!r} is no JSON: {error}") from None
     if not isinstance(point, dict) or not point:
         raise OptionError(f'--enqueue: {text!r} is no object such as {{"optimizer": "adam", "learning_rate": 0.001}}')
-    return {name: value.lower() if isinstance(value, str) else value for name, value in point.items()}
-
-
-def _contains(distribution: optuna.distributions.BaseDistribution, value: object) -> bool:
-    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        return value in distribution.choices
-    if isinstance(distribution, optuna.distributions.FloatDistribution):
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_number and distribution.low <= value <= distribution.high  # type: ignore[operator]
-    return False
-
-
-def _is_same(point: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    same_names = all(point[name] == other[name] for name in ("optimizer", "loss"))
-    distance = abs(math.log(point["learning_rate"] / other["learning_rate"]))
-    return same_names and distance < math.log(SAME_LEARNING_RATE)
-
-
-def _is_whole(trial: FrozenTrial) -> bool:
-    """Whether all hyperparameters were drawn before the search was killed."""
-    return trial.params.keys() >= {"optimizer", "loss", "learning_rate"}
+    named = {"optimizer", "loss"}  # in any case
+    return {name: value.lower() if name in named and isinstance(value, str) else value for name, value in point.items()}
 
 
 def _record(trial: FrozenTrial, repeated: set[int | None]) -> TrialRecord:
-    stored = trial.user_attrs.get(_RECORD)
+    stored = trial.user_attrs.get(RECORD)
     if stored is not None:
-        return TrialRecord(**{**stored, "state": TrialState(stored["state"])})
+        return _stored_record(stored)
     seconds = (trial.duration.total_seconds() if trial.duration else 0.0) if trial.datetime_complete else 0.0
     return TrialRecord(
         max_acc=None,
@@ -372,4 +409,9 @@ def _record(trial: FrozenTrial, repeated: set[int | None]) -> TrialRecord:
         seconds=seconds,
         reason="the search was killed while it ran",
         tried_again=trial.number in repeated,
+        hyperparameters=dict(trial.params),
     )
+
+
+def _stored_record(stored: Mapping[str, Any]) -> TrialRecord:
+    return TrialRecord(**{**stored, "state": TrialState(stored["state"])})

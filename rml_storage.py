@@ -21,6 +21,8 @@ from rml_search.paths import Workspace, shown
 from rml_search.study_settings import study_settings
 
 _LOCK_SECONDS = 60.0
+#: How the names of studies begin that train the best trials of another one again.
+CONFIRMATION = "confirmation/"
 
 
 def can_go_on(workspace: Workspace, options: SearchOptions) -> bool:
@@ -38,7 +40,7 @@ def can_go_on(workspace: Workspace, options: SearchOptions) -> bool:
                 return False
             states = {state for (state,) in database.execute("SELECT DISTINCT state FROM trials")}
             settings = database.execute(
-                "SELECT value_json FROM study_user_attributes WHERE key = 'settings'"
+                "SELECT value_json FROM study_user_attributes WHERE key = 'settings' ORDER BY study_id"
             ).fetchone()
     except sqlite3.Error:
         return True
@@ -53,6 +55,7 @@ def load_other_study(file: Path, workspace: Workspace) -> optuna.Study:
         raise StudyError(f"--warm-start: {path} is not the study.db of another search")
     try:
         summaries = optuna.get_all_study_summaries(URL.create("sqlite", database=path).render_as_string())
+        summaries = [summary for summary in summaries if not summary.study_name.startswith(CONFIRMATION)]
         if len(summaries) != 1:
             raise StudyError(f"--warm-start: {path} holds {len(summaries)} studies, not one")
         return optuna.load_study(

@@ -7,9 +7,23 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rml_search.errors import CheckpointFileError, OptionError
+from rml_search.search_space import (
+    LAYERS,
+    LEARNING_RATE,
+    LOSS,
+    OPTIMIZER,
+    PATHS,
+    Choices,
+    Dimension,
+    Domain,
+    FloatRange,
+    SearchSpace,
+)
 from rmldnn_contract.names import canonical_name, unknown_name
 
 # The contract's models know the same names; importing them would cost pydantic's start-up in every
@@ -17,14 +31,26 @@ from rmldnn_contract.names import canonical_name, unknown_name
 OPTIMIZER_NAMES = ("SGD", "RMSprop", "Adagrad", "Adam", "AdamW", "LARS", "LAMB", "Hessian")
 LOSS_NAMES = ("Dice", "BCE", "NLL", "MSE", "Jaccard", "Focal", "Lovasz")
 
+DEFAULT_STUDY_NAME = "rml-optimization"
 DEFAULT_DOCKER_IMAGE = "rocketml/rmldnn:latest"
 
 #: The environment variable that our engine reads, and what it may be.
 PRECISION_VARIABLE = "RMLDNN_PRECISION"
 PRECISION_NAMES = ("auto", "float32", "bf16")
 
+if TYPE_CHECKING:
+    from rml_search.base_config import BaseConfig
+    from rml_search.network_file import NetworkFile
+
 MAX_IMAGE_SIDE = 16384
 MAX_NUM_PROCS = 1024
+
+
+class Objective(str, Enum):
+    """What ``--objective`` takes: what a search makes large, or small."""
+
+    ACCURACY = "accuracy"  #: of the best epoch; the larger the better
+    SECONDS = "seconds"  #: that the trial took; the fewer the better
 
 
 @dataclass(frozen=True)
@@ -32,9 +58,11 @@ class SearchOptions:
     """A search: how much, over what, on which data.
 
     ``optimizers`` and ``losses`` are lower-case names, as they stand in ``list_acc.json`` and the study.
-    ``image_size`` is (width, height) in pixels; ``grayscale``: the network takes images of one channel.
-    ``loss_source`` is what the network ends in, as the document names it; None leaves it to the engine.
-    ``lr_scheduler_gamma`` is None without a scheduler.
+    ``layers`` are the network files to choose from, and ``networks`` what is known of each; where the network stands in
+    ``base`` itself, there is no file. ``base`` is the person's own configuration, where they gave one: then ``data``
+    and ``image_size`` are None unless they shall replace its own. ``dimensions`` are those of a file of the search
+    space. ``validation_fraction`` of the training images are held out to choose epoch and trial; None: the test images
+    choose. ``image_size`` is (width, height) in pixels. ``lr_scheduler_gamma`` is None without a scheduler.
     Relative paths are relative to the working directory of the search.
     """
 
@@ -42,18 +70,21 @@ class SearchOptions:
     num_epochs: int
     optimizers: tuple[str, ...]
     losses: tuple[str, ...]
-    layers: Path
-    data: Path
+    layers: tuple[Path, ...]
+    data: Path | None
     lr_range: tuple[float, float] = (0.001, 0.01)
     lr_scheduler_gamma: float | None = None
     transfer_learning: Path | None = None
     batch_size: int = 32
     test_batch_size: int = 64
-    image_size: tuple[int, int] = (256, 256)
+    image_size: tuple[int, int] | None = (256, 256)
     num_procs: int = 1
     seed: int | None = None
-    grayscale: bool = False
-    loss_source: str | None = None
+    networks: tuple[NetworkFile, ...] = ()
+    base: BaseConfig | None = None
+    dimensions: tuple[Dimension, ...] = ()
+    objectives: tuple[Objective, ...] = (Objective.ACCURACY,)
+    validation_fraction: float | None = None
 
     def __post_init__(self) -> None:
         _at_least_one("--num-trials", self.num_trials)
@@ -61,7 +92,7 @@ class SearchOptions:
         _at_least_one("--batch-size", self.batch_size)
         _at_least_one("--test-batch-size", self.test_batch_size)
         check_num_procs(self.num_procs)
-        for side in self.image_size:
+        for side in self.image_size or ():
             _at_least_one("--image-size", side)
             _at_most("--image-size", side, MAX_IMAGE_SIDE)
         if self.seed is not None and not 0 <= self.seed < 2**32:
@@ -69,6 +100,27 @@ class SearchOptions:
         _check_learning_rates(*self.lr_range)
         if self.lr_scheduler_gamma is not None and not 0 < self.lr_scheduler_gamma <= 1:
             raise OptionError(f"--lr-scheduler-gamma must lie above 0 and at most 1, not {self.lr_scheduler_gamma:g}")
+
+    @property
+    def space(self) -> SearchSpace:
+        """What may be tried: optimizer, loss and learning rate, the network where there are several, then the rest."""
+        low, high = self.lr_range
+        usual: dict[str, Domain] = {
+            OPTIMIZER: Choices(tuple(sorted(self.optimizers))),
+            LOSS: Choices(tuple(sorted(self.losses))),
+            LEARNING_RATE: FloatRange(low, high, log=True),
+        }
+        if len(self.layers) > 1:
+            usual[LAYERS] = Choices(self.network_names)
+        given = {dimension.name: dimension for dimension in self.dimensions}
+        first = [given.pop(name, Dimension(name, PATHS[name], domain)) for name, domain in usual.items()]
+        return SearchSpace((*first, *given.values()))
+
+    @property
+    def network_names(self) -> tuple[str, ...]:
+        """How the study calls the network files: by their names, or by their paths where names are the same."""
+        names = [path.name for path in self.layers]
+        return tuple(path.name if names.count(path.name) == 1 else str(path) for path in self.layers)
 
 
 class RuntimeName(str, Enum):
@@ -86,6 +138,8 @@ class SamplerName(str, Enum):
     TPE = "tpe"
     RANDOM = "random"
     GRID = "grid"  #: five learning rates in equal ratios
+    CMAES = "cmaes"
+    GP = "gp"
     QMC = "qmc"
 
 
@@ -100,6 +154,18 @@ class PrunerName(str, Enum):
     PATIENT = "patient"
 
 
+#: What Optuna's samplers import beyond what the driver needs itself: module names, which are those of the packages.
+SAMPLER_PACKAGES = {
+    SamplerName.CMAES: ("cmaes",),
+    SamplerName.GP: ("torch", "scipy"),
+    SamplerName.QMC: ("scipy",),
+}
+
+
+#: Chosen by benchmarks/replay.py: a quarter of the epochs for the same Dice.
+DEFAULT_PRUNER = PrunerName.PERCENTILE
+
+
 @dataclass(frozen=True)
 class StudyChoice:
     """How a study draws and judges its trials, and where it begins.
@@ -111,11 +177,65 @@ class StudyChoice:
     """
 
     sampler: SamplerName = SamplerName.TPE
-    pruner: PrunerName = PrunerName.NONE
+    pruner: PrunerName = DEFAULT_PRUNER
     is_fresh: bool = False
     allows_duplicates: bool = False
     warm_start: Path | None = None
     enqueued: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        missing = [package for package in SAMPLER_PACKAGES.get(self.sampler, ()) if find_spec(package) is None]
+        if missing:
+            raise OptionError(
+                f"--sampler {self.sampler.value} needs {' and '.join(missing)}: pip install {' '.join(missing)}, "
+                f"or take --sampler {SamplerName.TPE.value}"
+            )
+
+
+@dataclass(frozen=True)
+class ConfirmOptions:
+    """How many of the best trials are trained again, and with how many seeds each."""
+
+    num_trials: int
+    num_seeds: int = 3
+
+    def __post_init__(self) -> None:
+        _at_least_one("--confirm", self.num_trials)
+        _at_least_one("--confirm-seeds", self.num_seeds)
+
+
+@dataclass(frozen=True)
+class SharedChoice:
+    """A study that several drivers work on.
+
+    Attributes:
+        storage: the address of a database or a journal.
+        artifacts: where the best checkpoints are kept for all; None: beside a journal, else nowhere.
+        heartbeat_seconds: a driver that is silent for four times as long is lost.
+    """
+
+    storage: str
+    study_name: str = DEFAULT_STUDY_NAME
+    artifacts: str | None = None
+    heartbeat_seconds: float = 15.0
+
+    def __post_init__(self) -> None:
+        if not self.study_name.strip():
+            raise OptionError("--study-name must not be empty")
+        if not 0.1 <= self.heartbeat_seconds <= 3600:
+            raise OptionError(f"--heartbeat must lie between 0.1 and 3600 seconds, not {self.heartbeat_seconds:g}")
+
+
+def shared_choice(
+    storage: str | None, study_name: str | None, artifacts: str | None, heartbeat: float
+) -> SharedChoice | None:
+    """What the options of a shared study say together; None without ``--storage``. Raises OptionError."""
+    if storage is not None:
+        return SharedChoice(storage, DEFAULT_STUDY_NAME if study_name is None else study_name, artifacts, heartbeat)
+    for option, value in (("--study-name", study_name), ("--artifacts", artifacts)):
+        if value is not None:
+            raise OptionError(f"{option} needs --storage")
+    return None
 
 
 @dataclass(frozen=True)
@@ -128,11 +248,12 @@ class JobChoice:
 
 @dataclass(frozen=True)
 class RuntimeChoice:
-    """What the person said of runtimes; images are None where they named none."""
+    """What the person said of runtimes; images are None where they named none, ``gpu`` where they left it open."""
 
     name: RuntimeName = RuntimeName.AUTO
     docker_image: str | None = None
     singularity_image: str | None = None
+    gpu: bool | None = None
 
     def __post_init__(self) -> None:
         named = [image for image in (self.docker_image, self.singularity_image) if image is not None]
@@ -186,6 +307,31 @@ def parse_names(option: str, kind: str, text: str, known: Sequence[str]) -> tupl
     if not names:
         raise OptionError(f"{option} needs at least one {kind}: {', '.join(known)}")
     return tuple(names)
+
+
+def parse_layers(text: str) -> tuple[Path, ...]:
+    """The network files of ``--layers``: one, or several with commas. A file whose own name has a comma is one.
+
+    Raises:
+        OptionError: none is named, or one twice.
+    """
+    if Path(text).exists():
+        return (Path(text),)
+    paths = tuple(Path(item) for item in split_list(text))
+    if not paths:
+        raise OptionError("--layers names no network file")
+    if len(set(paths)) < len(paths):
+        raise OptionError("--layers names a network twice")
+    return paths
+
+
+def parse_objectives(text: str) -> tuple[Objective, ...]:
+    """The objectives of ``--objective``; accuracy is always one, since it tells the best model. Raises OptionError."""
+    known = [objective.value for objective in Objective]
+    names = parse_names("--objective", "objective", text, known)
+    if Objective.ACCURACY.value not in names:
+        raise OptionError("--objective needs accuracy among them: accuracy, or accuracy,seconds")
+    return tuple(objective for objective in Objective if objective.value in names)
 
 
 def split_list(text: str | None) -> tuple[str, ...]:

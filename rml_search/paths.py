@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+#: The study that the jobs of a cluster share, unless the person names another. Among the trials: both move as one.
+SHARED_JOURNAL = "trials/study.journal"
+
+_TOP_MODEL = re.compile(r"\.?trial_([0-9]{4,})\.(pt|json|layers)")
+_CHECKPOINT = re.compile(r"model_checkpoint_([0-9]+)\.pt")
 
 
 @dataclass(frozen=True)
@@ -44,12 +53,32 @@ class TrialPaths:
         """The checkpoint that the engine writes after ``epoch`` (from 1)."""
         return self.checkpoints / f"model_checkpoint_{epoch}.pt"
 
+    def unfinished_checkpoints(self) -> Iterator[Path]:
+        """Those that our engine was writing when it was killed, under the name that they have until they are whole."""
+        return self.checkpoints.glob(".model_checkpoint_*.tmp")
+
     def saved_checkpoints(self) -> Iterator[tuple[int, Path]]:
         """(epoch, path) of each checkpoint that is there."""
-        for path in self.checkpoints.glob("model_checkpoint_*.pt"):
-            epoch = path.stem.removeprefix("model_checkpoint_")
-            if epoch.isdecimal():
-                yield int(epoch), path
+        with contextlib.suppress(FileNotFoundError):
+            for path in self.checkpoints.iterdir():
+                if match := _CHECKPOINT.fullmatch(path.name):
+                    yield int(match[1]), path
+
+
+@dataclass(frozen=True)
+class ModelPaths:
+    """The files of a model that is kept.
+
+    Attributes:
+        digest: the SHA-256 of the checkpoint, in the form that ``sha256sum --check`` reads.
+        config: a configuration that runs the model on the test images.
+        layers: its network.
+    """
+
+    checkpoint: Path
+    digest: Path
+    config: Path
+    layers: Path
 
 
 class Workspace:
@@ -59,13 +88,19 @@ class Workspace:
     outside it, or behind a link that leads outside, is named by its whole path.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, part: str = ".") -> None:
         self.root = root.resolve()
+        self.name = part
+        self._results = self.root / part
+
+    def part(self, name: str) -> Workspace:
+        """The same directory with a folder of its own for trials, their history and the best of them."""
+        return Workspace(self.root, name)
 
     @property
     def list_acc(self) -> Path:
         """One object for each trial, as JSON."""
-        return self.root / "list_acc.json"
+        return self._results / "list_acc.json"
 
     @property
     def study_database(self) -> Path:
@@ -80,17 +115,21 @@ class Workspace:
     @property
     def trials(self) -> Path:
         """The folder that holds a folder for each trial."""
-        return self.root / "trials"
+        return self._results / "trials"
 
     @property
-    def trial_layers(self) -> Path:
-        """The network of all trials, as it was when the search began."""
-        return self.trials / "layers.json"
+    def study_mark(self) -> Path:
+        """Says which study the trials belong to, where it is kept elsewhere."""
+        return self.trials / "study.txt"
+
+    def trial_layers(self, index: int) -> Path:
+        """One of the networks of all trials (from 0), as it was when the search began."""
+        return self.trials / ("layers.json" if index == 0 else f"layers_{index + 1}.json")
 
     @property
     def best_model(self) -> Path:
         """The folder of the best model."""
-        return self.root / "best_model"
+        return self._results / "best_model"
 
     @property
     def best_checkpoint(self) -> Path:
@@ -113,9 +152,53 @@ class Workspace:
         return self.best_model / "layers.json"
 
     @property
+    def best(self) -> ModelPaths:
+        """The model of the best trial."""
+        return ModelPaths(self.best_checkpoint, self.best_digest, self.best_config, self.best_layers)
+
+    @property
+    def top_models(self) -> Path:
+        """The folder of the models that come after the best one."""
+        return self.best_model / "top"
+
+    def top_model(self, number: int) -> ModelPaths:
+        """The model of trial ``number``, one of those after the best one."""
+        name = f"trial_{number:04}"
+        names = (f"{name}.pt", f"{name}.pt.sha256", f"{name}.json", f"{name}.layers.json")
+        return ModelPaths(*(self.top_models / name for name in names))
+
+    def saved_top_models(self) -> Iterator[tuple[int, Path]]:
+        """(trial, path) of each file in :attr:`top_models`, those that a kill has left half-written too."""
+        with contextlib.suppress(FileNotFoundError):
+            for path in self.top_models.iterdir():
+                if match := _TOP_MODEL.match(path.name):
+                    yield int(match[1]), path
+
+    @property
+    def confirmations(self) -> Path:
+        """The folder of the best trials that were trained again."""
+        return self.root / "confirmation"
+
+    @property
+    def confirmed_model(self) -> ModelPaths:
+        """The model of the trial that was the best one when it was trained again."""
+        names = ("confirmed_model.pt", "confirmed_model.pt.sha256", "config_test.json", "layers.json")
+        return ModelPaths(*(self.best_model / "confirmed" / name for name in names))
+
+    @property
+    def validation(self) -> Path:
+        """The training images parted once more, into those that train and those that choose epoch and trial."""
+        return self.root / "validation_split"
+
+    @property
     def predictions(self) -> Path:
         """The folder that inference writes into."""
         return self.root / "predictions"
+
+    @property
+    def shared_journal(self) -> Path:
+        """The study that the jobs of a cluster share, unless the person names another."""
+        return self.root / SHARED_JOURNAL
 
     @property
     def cluster_jobs(self) -> Path:
@@ -128,6 +211,21 @@ class Workspace:
         return self.cluster_jobs / "submission.json"
 
     @property
+    def report(self) -> Path:
+        """The folder of the report."""
+        return self.root / "report"
+
+    @property
+    def report_page(self) -> Path:
+        """The report, all in one file."""
+        return self.report / "report.html"
+
+    @staticmethod
+    def scores(predictions: Path) -> Path:
+        """The scores of each image, in the folder of its predictions."""
+        return predictions / "scores.csv"
+
+    @property
     def lock(self) -> Path:
         """Held while a search runs in the folder."""
         return self.root / ".rml-optimization.lock"
@@ -138,7 +236,8 @@ class Workspace:
 
     def results(self) -> tuple[Path, ...]:
         """All that a search and its inference write, whether it is there or not."""
-        return (self.best_model, self.list_acc, *self.study_files(), self.trials, self.predictions)
+        files = (self.best_model, self.list_acc, *self.study_files(), self.trials)
+        return (*files, self.confirmations, self.validation, self.predictions, self.report)
 
     def earlier(self, when: datetime) -> Path:
         """A folder, not there yet, for the results of a search that another one follows."""
@@ -176,7 +275,7 @@ def write_atomically(path: Path, text: str, *, durably: bool = True) -> None:
 
     ``durably`` waits for the disk, against a power failure: milliseconds, for files that cannot be written anew.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)

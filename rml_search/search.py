@@ -13,16 +13,23 @@ from rml_search.devices import Slot
 from rml_search.errors import AllTrialsFailedError, EngineFailedError, RuntimeUnavailableError
 from rml_search.interruption import interruptions_allowed, uninterrupted
 from rml_search.limits import Limits
+from rml_search.network_file import network_texts
 from rml_search.observer import SearchObserver
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, shown, write_atomically
-from rml_search.results import TrialRecord, TrialResult, TrialState, best_epoch, best_record, write_list_acc
+from rml_search.results import (
+    TrialRecord,
+    TrialResult,
+    TrialState,
+    best_epoch,
+    best_record,
+    best_records,
+    write_list_acc,
+)
 from rml_search.runtime.base import Runtime
 from rml_search.study import Study, Suggestion
 from rml_search.trial import TrialRunner
-from rml_search.trial_config import inference_configuration
 from rml_search.trial_control import TrialControl, Verdict
-from rmldnn_contract.config import Configuration
 from rmldnn_contract.training_log import EpochRecord
 
 #: How often limits in time are looked at.
@@ -69,6 +76,7 @@ class Search:
 
     Attributes:
         slots: one for each trial that may run at a time.
+        keep_top: of how many trials, the best ones, the checkpoints are kept.
         ended_early: why the search has ended with fewer trials than were asked for; None if it has not.
     """
 
@@ -79,10 +87,13 @@ class Search:
     observer: SearchObserver
     limits: Limits = field(default_factory=Limits)
     slots: Sequence[Slot] = (Slot(),)
+    keep_top: int = 1
     ended_early: str | None = None
     _events: queue.SimpleQueue[_Event] = field(default_factory=queue.SimpleQueue)
     _running: dict[int, _Running] = field(default_factory=dict)
     _failures_in_a_row: int = 0
+    _has_told_of_others: bool = False
+    _told_of_checkpoint: str = ""
     _started: float = 0.0
 
     @property
@@ -100,11 +111,11 @@ class Search:
             Interrupted: the person or the system wants the search to end; the same search goes on later.
         """
         self._started = time.monotonic()
-        # A copy of its own, since the person may change the file while the search runs.
-        self.workspace.trials.mkdir(exist_ok=True)
-        write_atomically(self.workspace.trial_layers, self.options.layers.read_text(encoding="utf-8-sig"))
-        options = replace(self.options, layers=self.workspace.trial_layers)
-        runner = TrialRunner(options, self.workspace, self.runtime)
+        # Copies of its own, since the person may change the files while the search runs.
+        self.workspace.trials.mkdir(parents=True, exist_ok=True)
+        for index, text in enumerate(network_texts(self.options)):
+            write_atomically(self.workspace.trial_layers(index), text)
+        runner = TrialRunner(self.options, self.workspace, self.runtime)
         with uninterrupted():
             self._write_results(verify=True)
             self._heed_target(best_record(self.records))
@@ -115,6 +126,7 @@ class Search:
             except BaseException as error:
                 self._break_off("interrupted" if not isinstance(error, Exception) else str(error))
                 raise
+            self._write_results()
         if best_record(self.records) is None:
             if self.ended_early is not None:
                 raise AllTrialsFailedError(f"the search has ended before any trial has worked: {self.ended_early}")
@@ -125,12 +137,13 @@ class Search:
             with interruptions_allowed():
                 pass  # a signal that has come meanwhile is raised before another trial begins
             self._start_trials(runner)
-            if not self._running:
+            if not self._running and not self._waits_for_others():
                 return
             with interruptions_allowed():
                 event = self._next_event()
             if event is not None:
                 self._handle(event)
+            self.study.keep_up()
             self._enforce_limits()
 
     def _next_event(self) -> _Event | None:
@@ -142,16 +155,33 @@ class Search:
     def _num_counted(self) -> int:
         return sum(not record.tried_again for record in self.records)
 
+    def _num_begun(self) -> int:
+        """The trials that count: those that have ended, and those that run, here and elsewhere."""
+        return self._num_counted() + len(self._running) + self.study.num_running_elsewhere()
+
+    def _waits_for_others(self) -> bool:
+        """Whether other drivers are at work on trials that this one may have to run again, and will show at the end."""
+        if self._is_out_of_time():
+            return False
+        num_elsewhere = self.study.num_running_elsewhere()
+        if num_elsewhere and not self._has_told_of_others:
+            self.observer.note(f"Waiting for {num_elsewhere} trial{'s' * (num_elsewhere > 1)} of other drivers")
+            self._has_told_of_others = True
+        self._heed_target(best_record(self.records))
+        is_short = self.ended_early is None and self._num_begun() < self.options.num_trials
+        return num_elsewhere > 0 or is_short
+
     # --- starting --------------------------------------------------------------------------------------
 
     def _start_trials(self, runner: TrialRunner) -> None:
         while self.ended_early is None and len(self._running) < len(self.slots):
-            num_begun = self._num_counted() + len(self._running)
+            num_begun = self._num_begun()
             if num_begun >= self.options.num_trials:
                 return
             suggestion = self.study.ask()
             if suggestion is None:
-                self.ended_early = "every point of the search space has been tried"
+                if self._num_begun() < self.options.num_trials and not self.study.num_running_elsewhere():
+                    self.ended_early = "every point of the search space has been tried"
                 return
             self._start(runner, suggestion, place=num_begun + 1)
 
@@ -201,9 +231,13 @@ class Search:
         is_best = best is None or (epoch.accuracy or 0.0) > (best.max_acc or 0.0)
         return is_best and best_epoch(running.epochs) is epoch
 
+    def _is_out_of_time(self) -> bool:
+        seconds = self.limits.search_seconds
+        return seconds is not None and time.monotonic() - self._started > seconds
+
     def _enforce_limits(self) -> None:
         now, limits = time.monotonic(), self.limits
-        if limits.search_seconds is not None and now - self._started > limits.search_seconds and not self.ended_early:
+        if self._is_out_of_time() and not self.ended_early:
             self.ended_early = f"{limits.search_seconds:g} s are over (--timeout)"
             self._end_all(Verdict(TrialState.FAILED, "stopped at the end of --timeout", is_broken_off=True))
         for running in self._running.values():
@@ -244,35 +278,40 @@ class Search:
         elif fails_by_chance and attempt < self.limits.retries:
             self.study.try_again(result, attempt + 1)
         else:
-            self.study.finish(result, self._digest_if_best(result))
+            self.study.finish(result, self._digest_if_kept(result))
             failed = result.state is TrialState.FAILED
             self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
         self._write_results()
         self.observer.trial_finished(result, best_record(self.records))
 
-    def _digest_if_best(self, result: TrialResult) -> str | None:
-        best, epoch = best_record(self.records), result.best_epoch
-        if result.max_accuracy is None or epoch is None:
-            return None
-        if best is not None and best.max_acc is not None and result.max_accuracy <= best.max_acc:
+    def _digest_if_kept(self, result: TrialResult) -> str | None:
+        """The digest of the trial's best checkpoint; None where it is not among those to keep."""
+        epoch, record = result.best_epoch, result.to_record()
+        if epoch is None or record not in best_records([*self.records, record], self.keep_top):
             return None
         return file_digest(self.workspace.trial(result.number).checkpoint(epoch.epoch))
 
     def _write_results(self, *, verify: bool = False) -> None:
-        records = self.records
-        there = settle_best_model(self.workspace, records, self._configuration, verify=verify)
-        drop_finished_checkpoints(self.workspace, self._running)
-        if records:
-            write_list_acc(self.workspace, records)
-        best = best_record(records)
-        if best is not None and not there:
-            self.observer.note(
-                f"The checkpoint of the best trial, {best.number}, is gone from {shown(self.workspace.best_model)}, "
-                "or was changed: --fresh starts a new search"
+        with self.study.settling() as records:
+            checkpoints = settle_best_model(
+                self.workspace, records, self.options, keep_top=self.keep_top, verify=verify
             )
+            drop_finished_checkpoints(self.workspace, [record.number for record in records])
+            if records:
+                write_list_acc(self.workspace, records, checkpoints)
+        best = best_record(records)
+        if best is not None and best.number not in checkpoints:
+            self._tell_of_checkpoint(best)
 
-    def _configuration(self, loss: str) -> Configuration:
-        return inference_configuration(self.options, loss, self.workspace)
+    def _tell_of_checkpoint(self, best: TrialRecord) -> None:
+        """Says, once, where the best checkpoint is, since it is not here."""
+        text = self.study.where(best) or (
+            f"The checkpoint of the best trial, {best.number}, is gone from {shown(self.workspace.best_model)}, "
+            "or was changed: --fresh starts a new search"
+        )
+        if text != self._told_of_checkpoint:
+            self.observer.note(text)
+            self._told_of_checkpoint = text
 
     def _stop_if_hopeless(self, result: TrialResult) -> None:
         if result.every_trial_would_fail and result.exit_status is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,11 +35,23 @@ class Study(Protocol):
     def report(self, number: int, epoch: EpochRecord) -> bool:
         """Takes in an epoch of a running trial; tells whether the trial is so bad that it should end."""
 
+    def keep_up(self) -> None:
+        """To be called several times a second: an epoch is stored with others, but not much later than a second."""
+
     def finish(self, result: TrialResult, checkpoint_sha256: str | None) -> None:
         """Takes in how a trial has ended."""
 
     def try_again(self, result: TrialResult, attempt: int) -> None:
         """Takes in that a trial has failed, and puts its hyperparameters first in line."""
+
+    def num_running_elsewhere(self) -> int:
+        """How many trials other drivers of the same study run, as far as is known."""
+
+    def settling(self) -> AbstractContextManager[Sequence[TrialRecord]]:
+        """The records to write results of, while no other driver writes them here."""
+
+    def where(self, record: TrialRecord, /) -> str | None:
+        """Where the checkpoint of a trial is, in words; None where it should be in the folder of the search."""
 
     def records(self) -> Sequence[TrialRecord]:
         """All trials that have ended, by number."""

@@ -7,16 +7,20 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rml_search.devices import Slot
+from rml_search.driver import this_driver
 from rml_search.mounts import Mount, for_container
 from rml_search.options import SearchOptions
 from rml_search.paths import TrialPaths, Workspace, write_atomically
 from rml_search.results import TrialResult, TrialState, best_epoch, drop_checkpoints
 from rml_search.runtime.base import EngineExit, EngineRun, Runtime
+from rml_search.search_space import SEED
 from rml_search.study import Suggestion
 from rml_search.trial_config import training_configuration
 from rml_search.trial_control import TrialControl, Verdict
+from rmldnn_contract.exit_status import ConfigurationError
 from rmldnn_contract.training_log import (
     EpochReader,
     EpochRecord,
@@ -27,6 +31,9 @@ from rmldnn_contract.training_log import (
     parse_test_file,
     without_stamp,
 )
+
+#: Whom containers belong to.
+_DRIVER = this_driver()
 
 #: Told of every epoch as its line is printed.
 EpochCallback = Callable[[EpochRecord], None]
@@ -59,7 +66,13 @@ class TrialRunner:
         """
         control = control or TrialControl()
         paths = self.workspace.trial(suggestion.number)
-        run = self._prepare(suggestion, paths, slot or Slot())
+        try:
+            run = self._prepare(suggestion, paths, slot or Slot())
+        except ConfigurationError as error:  # values of a person's search space that exclude each other
+            seconds = time.monotonic() - control.started
+            return TrialResult(
+                suggestion.number, suggestion.hyperparameters, TrialState.FAILED, (), seconds, reason=str(error)
+            )
         watch = _LogWatch(paths, on_epoch)
         with paths.log.open("w", encoding="utf-8", buffering=1) as log, self.runtime.start(run) as engine:
             control.attach(engine)
@@ -84,12 +97,18 @@ class TrialRunner:
         return EngineRun(
             config=paths.config.relative_to(self.workspace.root),
             num_procs=self.options.num_procs,
-            seed=self.options.seed,
+            seed=_seed(self.options, suggestion),
             mounts=mounts,
-            labels={"serves": "search", "trial": str(suggestion.number)},
+            labels={"serves": "search", "trial": str(suggestion.number), "driver": _DRIVER.name},
             device=slot.device,
             num_threads=slot.num_threads,
         )
+
+
+def _seed(options: SearchOptions, suggestion: Suggestion) -> int | None:
+    """The trial's own seed where it has one, else that of the search."""
+    own = dict(suggestion.hyperparameters.others).get(SEED)
+    return options.seed if own is None else int(own)
 
 
 def _judge(
@@ -137,9 +156,11 @@ class _LogWatch:
         self._paths = paths
         self._on_epoch = on_epoch
         self._reader = EpochReader()
+        self._superseded: Path | None = None
 
     def read(self, line: str) -> None:
         """Takes in one line."""
+        self._drop_superseded()
         match parse_line(line):
             case Failure(message):
                 self.failure = message
@@ -173,11 +194,19 @@ class _LogWatch:
         for record in records:
             self.epochs.append(record)
             best = best_epoch(self.epochs)
-            # The checkpoint of this epoch may still be on its way to the disk: only older ones go.
-            newer = {epoch for epoch, _ in self._paths.saved_checkpoints() if epoch >= record.epoch}
-            drop_checkpoints(self._paths, keep=newer | ({best.epoch} if best else set()))
+            drop_checkpoints(self._paths, keep=[best.epoch] if best else [], before=record.epoch)
+            if best is not None and best is not record:
+                # It may still be on its way to the disk: then it goes with the first line after that.
+                self._superseded = self._paths.checkpoint(record.epoch)
+                self._drop_superseded()
             if record.accuracy is not None:
                 self._on_epoch(record)
+
+    def _drop_superseded(self) -> None:
+        """Deletes the checkpoint of the last epoch, once it is there, where an earlier one was better."""
+        if self._superseded is not None and self._superseded.exists():
+            self._superseded.unlink()
+            self._superseded = None
 
 
 def _read_test_file(paths: TrialPaths) -> dict[int, float]:

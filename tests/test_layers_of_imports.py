@@ -21,17 +21,44 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
-    "rml_optimization": {
+    "rml_optimization": {"rml_command_options", "rml_report", "rml_run", "rml_search", "rmldnn_contract"},
+    "rml_cluster": {"rml_report", "rml_search", "rml_shared_study"},
+    "rml_run": {
         "rml_cluster",
-        "rml_command_options",
+        "rml_confirmation",
         "rml_optuna",
+        "rml_report",
+        "rml_search",
+        "rml_shared_study",
+        "rml_storage",
+    },
+    "rml_artifacts": {"rml_search"},
+    "rml_shared_storage": {"rml_search"},
+    "rml_shared_study": {
+        "rml_artifacts",
+        "rml_distributions",
+        "rml_optuna",
+        "rml_samplers",
+        "rml_search",
+        "rml_shared_storage",
+        "rml_storage",
+        "rmldnn_contract",
+    },
+    "rml_command_options": {"rml_search", "rmldnn_contract"},
+    "rml_confirmation": {"rml_optuna", "rml_search", "rml_storage"},
+    "rml_buffered_storage": set(),
+    "rml_distributions": {"rml_search"},
+    "rml_optuna": {
+        "rml_buffered_storage",
+        "rml_distributions",
+        "rml_samplers",
         "rml_search",
         "rml_storage",
         "rmldnn_contract",
     },
-    "rml_cluster": {"rml_optuna", "rml_search", "rml_storage"},
-    "rml_command_options": {"rml_search", "rmldnn_contract"},
-    "rml_optuna": {"rml_samplers", "rml_search", "rml_storage", "rmldnn_contract"},
+    "rml_comparison": {"rml_search", "rmldnn_contract"},
+    "rml_plots": {"rml_comparison", "rml_search", "rmldnn_contract"},
+    "rml_report": {"rml_comparison", "rml_optuna", "rml_plots", "rml_search", "rml_storage", "rmldnn_contract"},
     "rml_samplers": {"rml_search", "rmldnn_contract"},
     "rml_storage": {"rml_search", "rmldnn_contract"},
     "rml_search": {"rmldnn_contract"},
@@ -43,14 +70,40 @@ ALLOWED_PARTS = {
 OWNERS = {
     "cloudpickle": {"rml_search"},
     "docker": {"rml_search"},
-    "optuna": {"rml_optuna", "rml_samplers", "rml_storage"},
+    "jinja2": {"rml_search"},
+    "optuna": {
+        "rml_artifacts",
+        "rml_buffered_storage",
+        "rml_comparison",
+        "rml_distributions",
+        "rml_optuna",
+        "rml_plots",
+        "rml_report",
+        "rml_samplers",
+        "rml_shared_storage",
+        "rml_shared_study",
+        "rml_storage",
+    },
+    "plotly": {"rml_plots"},
     "submitit": {"rml_search"},
     "torch": {"rmldnn_torch"},
     "typer": {"rml_command_options", "rml_optimization"},
 }
 
 #: Libraries that take from a tenth of a second to seconds to import.
-HEAVY = {"cloudpickle", "cv2", "docker", "h5py", "matplotlib", "optuna", "plotly", "scipy", "submitit", "torch"}
+HEAVY = {
+    "cloudpickle",
+    "cv2",
+    "docker",
+    "h5py",
+    "jinja2",
+    "matplotlib",
+    "optuna",
+    "plotly",
+    "scipy",
+    "submitit",
+    "torch",
+}
 
 
 def _sources(part: str) -> list[Path]:
@@ -106,7 +159,10 @@ def _imported_distributions(parts: set[str]) -> set[str]:
     """Names of the distributions that hold what these parts import, beside Python and the project itself."""
     names = {name for part in parts for source in _sources(part) for name, _ in _imported_names(source)}
     holders = packages_distributions()
-    return {_normalized(holders[name][0]) for name in names - sys.stdlib_module_names - ALLOWED_PARTS.keys()}
+    # tomli stands in for a module of newer Pythons, and is not installed there.
+    return {
+        _normalized(holders.get(name, [name])[0]) for name in names - sys.stdlib_module_names - ALLOWED_PARTS.keys()
+    }
 
 
 def test_dependencies_list_all_that_is_imported() -> None:

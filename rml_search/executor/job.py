@@ -1,20 +1,15 @@
-"""The job array of one search, from finding it at work to cancelling it."""
+"""The job array of one search, from finding it at work to following it to its end."""
 
 from __future__ import annotations
 
-import signal
-import time
 from collections.abc import Callable
 
 from rml_search.errors import WorkspaceInUseError
 from rml_search.executor.following import Progress, failures, follow
-from rml_search.executor.slurm import ClusterSilentError, cancel, workers_at_work
+from rml_search.executor.slurm import workers_at_work
 from rml_search.executor.submission import JobArray, forget, recall
 from rml_search.interruption import Interrupted
 from rml_search.paths import Workspace, shown
-
-#: Slurm itself kills what has not ended half a minute after it was asked to, unless told otherwise.
-_CANCELLING_SECONDS = 120.0
 
 
 def array_at_work(workspace: Workspace, show: Callable[[str], None], *, is_fresh: bool) -> JobArray | None:
@@ -52,29 +47,15 @@ def tell_how_to_follow(array: JobArray, show: Callable[[str], None]) -> None:
     show(f"The same command without --no-wait follows it, scancel {array.job_id} ends it")
 
 
-def follow_to_end(array: JobArray, workspace: Workspace, progress: Progress, show: Callable[[str], None]) -> None:
+def follow_to_end(array: JobArray, progress: Progress, show: Callable[[str], None]) -> None:
     """Follows the array until all its workers have ended.
 
     Raises:
-        Interrupted: by the person or the system, who want the array cancelled; a terminal that is gone does not.
+        Interrupted: by the person or the system; the workers go on, and ``show`` is told how to follow or end them.
     """
     try:
         follow(array, progress, show)
-    except Interrupted as interruption:
-        if interruption.signal is not signal.SIGHUP:
-            _cancel(array, workspace, show)
-            progress.tell_news()
+    except Interrupted:
+        show(f"Job {array.job_id} goes on without this command: the same command follows it again,")
+        show(f"scancel {array.job_id} ends it, and what its trials have brought by then is kept")
         raise
-
-
-def _cancel(array: JobArray, workspace: Workspace, show: Callable[[str], None]) -> None:
-    try:
-        cancel(array)
-        show(f"Job {array.job_id} is cancelled: its workers break off their trials, which the same command runs again")
-        deadline = time.monotonic() + _CANCELLING_SECONDS
-        while workers_at_work(array) and time.monotonic() < deadline:
-            time.sleep(0.5)
-    except ClusterSilentError as error:
-        show(f"{error}; scancel {array.job_id} cancels the job when Slurm answers again")
-        return
-    forget(workspace)

@@ -9,6 +9,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from rml_search.errors import OptionError
+from rml_search.paths import SHARED_JOURNAL
 
 #: The options of the submitting command that its workers do not get, with the number of values of each.
 SUBMITTING_OPTIONS: Mapping[str, int] = MappingProxyType(
@@ -27,6 +28,10 @@ SUBMITTING_OPTIONS: Mapping[str, int] = MappingProxyType(
         "--fresh": 0,
         "--enqueue": 1,
         "--warm-start": 1,
+        "--storage": 1,
+        # The submitting command writes one for all.
+        "--report": 0,
+        "--no-report": 0,
     }
 )
 
@@ -125,6 +130,11 @@ class SlurmChoice:
             further=parse_further(self.further or ()),
             waits=not self.no_wait,
         )
+
+
+def shared_with_workers(executor: ExecutorName, storage: str | None) -> str | None:
+    """The storage of the study: as named, else a journal in the folder of the search where workers share it."""
+    return SHARED_JOURNAL if storage is None and executor is ExecutorName.SLURM else storage
 
 
 def parse_minutes(text: str) -> int:

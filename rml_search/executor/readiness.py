@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rml_search.dataset import data_set_folders
 from rml_search.executor.options import SlurmOptions
 from rml_search.links import check_links
 from rml_search.options import RuntimeChoice, SearchOptions
@@ -10,10 +9,11 @@ from rml_search.paths import Workspace
 from rml_search.runtime.choice import ReadyRuntime, choose_runtime
 from rml_search.runtime.local import LocalRuntime
 from rml_search.runtime.singularity import SingularityRuntime
+from rml_search.study_settings import data_places
 
 
 def ready_for_workers(
-    options: SearchOptions, workspace: Workspace, choice: RuntimeChoice, gpu: bool | None, slurm: SlurmOptions
+    options: SearchOptions, workspace: Workspace, choice: RuntimeChoice, slurm: SlurmOptions
 ) -> ReadyRuntime:
     """The runtime that the workers are going to choose.
 
@@ -30,8 +30,8 @@ def ready_for_workers(
     if isinstance(chosen.runtime, SingularityRuntime):
         chosen.runtime.check_image()
     if chosen.runtime.in_container:
-        check_links(data_set_folders(options.data), workspace)
-    if gpu is False:
+        check_links((place for place in data_places(options) if place.is_dir()), workspace)
+    if choice.gpu is False:
         device = "CPU (--no-gpu)"
     else:
         device = "what each worker finds" if slurm.gpus is None else f"GPUs of each worker: {slurm.gpus}"

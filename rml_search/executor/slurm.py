@@ -129,15 +129,6 @@ def workers_at_work(array: JobArray) -> list[WorkerState]:
     ]
 
 
-def cancel(array: JobArray) -> None:
-    """Asks Slurm to end all workers: each breaks off its trial, which is tried again when the search goes on.
-
-    Raises:
-        ClusterSilentError: Slurm does not answer.
-    """
-    _ask("scancel", array.job_id)
-
-
 def cancel_waiting(array: JobArray) -> None:
     """Takes the workers out of the queue that do not run. Raises ClusterSilentError."""
     _ask("scancel", "--state=PENDING", array.job_id)

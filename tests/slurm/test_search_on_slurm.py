@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SEARCH = ["--optimizers", "adam,sgd", "--loss", "bce,dice", "--runtime", "local"]
-SEARCH += ["--image-size", "32", "32", "--batch-size", "4", "--seed", "3"]
+SEARCH += ["--image-size", "32", "32", "--batch-size", "4", "--seed", "3", "--pruner", "none"]
 ON_SLURM = ["--executor", "slurm", "--slurm-cpus", "1", "--slurm-memory", "500M", "--slurm-time", "60"]
 
 
@@ -139,7 +139,10 @@ def test_two_workers_share_the_trials_and_the_tables_are_those_of_a_local_search
     best = max(records, key=lambda record: record.max_acc)
     assert "Number of finished trials: 6\n" in output
     assert f"| Accuracy (Dice)        | {best.max_acc:.3f}" in output
-    assert output.rstrip().endswith("The best model is in best_model, the history in list_acc.json")
+    assert output.splitlines()[-2:] == [
+        "The best model is in best_model, the history in list_acc.json",
+        "The report is report/report.html",
+    ]
     # The same command once more has nothing to submit.
     output = finish(type_in(6, 8, "--workers", "2"))
     assert "All 6 trials have run" in output
@@ -165,27 +168,20 @@ def test_a_requeued_worker_goes_on(type_in, workspace, how):
     assert logs(workspace).count("Starting with JobEnvironment") == 2
 
 
-def test_ctrl_c_cancels_the_job_and_the_same_command_goes_on(type_in, workspace):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_the_workers_go_on_without_the_command_which_follows_them_when_it_is_typed_again(type_in, workspace, number):
+    """Ctrl-C, and a terminal that is gone."""
     process = type_in(2, 60)
     wait_for(lambda: re.search(r"epoch +3/", logs(workspace)))
-    process.send_signal(signal.SIGINT)
-    output = finish(process, code=130)
-    assert "is cancelled" in output
-    assert output.splitlines()[-1] == "Error: stopped by SIGINT; what had finished is kept"
-    assert squeue() == []
-    wait_for(lambda: processes_in(workspace) == [], seconds=5)
-    finish(type_in(2, 60))
-    check_results(workspace, 2)
-
-
-def test_a_terminal_that_is_gone_leaves_the_job_which_the_same_command_follows(type_in, workspace):
-    process = type_in(2, 60)
-    wait_for(lambda: re.search(r"epoch +3/", logs(workspace)))
-    process.send_signal(signal.SIGHUP)
-    finish(process, code=129)
-    assert len(squeue()) == 1
+    process.send_signal(number)
+    output = finish(process, code=128 + number)
+    (job,) = squeue()
+    *_, follow, cancel, end = output.splitlines()
+    assert follow == f"Job {job} goes on without this command: the same command follows it again,"
+    assert cancel == f"scancel {job} ends it, and what its trials have brought by then is kept"
+    assert end == f"Error: stopped by {number.name}; what had finished is kept"
     output = finish(type_in(2, 60))
-    assert "works on this search already" in output
+    assert f"Job {job} works on this search already" in output
     assert "is submitted" not in output
     check_results(workspace, 2)
 

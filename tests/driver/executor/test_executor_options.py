@@ -102,6 +102,6 @@ def test_every_option_of_a_cluster_is_known_as_one():
     names = {f"--{name.replace('_', '-')}" for name in parameters}
     ours = {name for name in names if name.startswith("--slurm-")} | {"--executor", "--workers", "--no-wait"}
     assert ours <= names & SUBMITTING_OPTIONS.keys()
-    flags = {f"--{name.replace('_', '-')}" for name, each in parameters.items() if each.default is False}
+    flags = {f"--{name.replace('_', '-')}" for name, each in parameters.items() if isinstance(each.default, bool)}
     for name in SUBMITTING_OPTIONS.keys() & names:
         assert SUBMITTING_OPTIONS[name] == (0 if name in flags else 1), name

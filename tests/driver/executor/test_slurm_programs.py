@@ -12,7 +12,6 @@ from rml_search.executor.options import SlurmOptions
 from rml_search.executor.slurm import (
     ClusterSilentError,
     WorkerState,
-    cancel,
     cancel_waiting,
     check_slurm,
     exit_code_of,
@@ -62,8 +61,6 @@ def test_a_silent_controller_is_not_the_end_of_a_job(programs):
 
 def test_cancelling(programs):
     programs(scancel="true")
-    cancel(ARRAY)
-    assert programs.asked("scancel") == ["77"]
     cancel_waiting(ARRAY)
     assert programs.asked("scancel") == ["--state=PENDING", "77"]
 
