@@ -23,7 +23,7 @@ from rml_search.executor.submission import JobArray, forget, remember
 from rml_search.folder import mark, one_of_several_in
 from rml_search.interruption import uninterrupted
 from rml_search.lock import only_search_in
-from rml_search.options import RuntimeChoice, SearchOptions, SharedChoice
+from rml_search.options import STORAGE_VARIABLE, RuntimeChoice, SearchOptions, SharedChoice
 from rml_search.paths import Workspace, shown
 from rml_search.plain_output import best_table, pareto_table, settings_rows, settings_table
 from rml_search.plan import SearchPlan
@@ -108,7 +108,7 @@ def _submit(search: ClusterSearch, settings: Sequence[tuple[str, str]], show: Ca
                     return None
                 # Within all this, so that earlier results come back where Slurm does not take the job.
                 with uninterrupted():
-                    array = submit(_command(search), search.slurm, workspace)
+                    array = submit(_command(search), search.slurm, workspace, _variables(search.shared))
                     remember(array, workspace)
         finally:
             study.close()
@@ -148,7 +148,14 @@ def _command(search: ClusterSearch) -> list[str]:
     """What each worker runs: the command line of the search, in whose study it joins."""
     program = Path(__file__).resolve().with_name("rml_optimization.py")
     arguments = worker_arguments(search.arguments)
-    return [sys.executable, "-u", str(program), *arguments, f"--storage={search.shared.storage}", "--no-report"]
+    if not _variables(search.shared):
+        arguments.append(f"--storage={search.shared.storage}")
+    return [sys.executable, "-u", str(program), *arguments, "--no-report"]
+
+
+def _variables(shared: SharedChoice) -> dict[str, str]:
+    """An address that may hold a password: others can read command lines, and files beside the results."""
+    return {STORAGE_VARIABLE: shared.storage} if "@" in shared.storage else {}
 
 
 def _records(workspace: Workspace) -> Sequence[TrialRecord]:

@@ -12,6 +12,7 @@ from rml_search.options import (
     DEFAULT_DOCKER_IMAGE,
     LOSS_NAMES,
     OPTIMIZER_NAMES,
+    STORAGE_VARIABLE,
     PrunerName,
     RuntimeName,
     SamplerName,
@@ -149,7 +150,7 @@ StorageOption = Annotated[
     typer.Option(
         "--storage",
         metavar="URL",
-        envvar="RML_STORAGE",
+        envvar=STORAGE_VARIABLE,
         show_envvar=False,
         help="Share the study with other drivers: postgresql://..., mysql://..., or DIR/NAME.journal.  [RML_STORAGE]",
     ),

@@ -13,8 +13,14 @@ from rml_search.dataset import check_data_set
 from rml_search.devices import Slot, plan_slots
 from rml_search.driver import is_gone
 from rml_search.executor.slurm import check_slurm
-from rml_search.folder import one_of_several_in, setting_up
-from rml_search.inference import InferenceResult, choose_inference_config, move_predictions_aside, run_inference
+from rml_search.folder import one_of_several_in, setting_up, writing_results
+from rml_search.inference import (
+    InferenceResult,
+    choose_inference_config,
+    move_predictions_aside,
+    read_last_inference,
+    run_inference,
+)
 from rml_search.links import check_links
 from rml_search.lock import only_search_in
 from rml_search.network_file import check_networks
@@ -149,7 +155,10 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
         ranked = confirm(plan.confirm, running, records, lambda own: PlainObserver(own, show), show)
         show(confirmation_table(ranked))
     if options.validation_fraction is not None:
-        show(test_accuracy_table(_evaluate_on_test_images(workspace, run.runtime, options.num_procs)))
+        # Of drivers in one folder the first one does it, and the others show what it has found.
+        with nullcontext() if plan.shared is None else writing_results(workspace):
+            found = None if plan.shared is None else read_last_inference(workspace)
+            show(test_accuracy_table(found or _evaluate_on_test_images(workspace, run.runtime, options.num_procs)))
     show(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
     if plan.writes_report:
         write_report_softly(workspace, show)

@@ -90,7 +90,7 @@ def _line(record: TrialRecord, best: TrialRecord | None, place: str) -> str:
 
 def follow(array: JobArray, progress: Progress, show: Callable[[str], None]) -> None:
     """Shows what happens until all workers have ended; while Slurm does not answer it is asked again."""
-    pause, told = _FIRST_PAUSE_SECONDS, ""
+    pause, told, has_enough = _FIRST_PAUSE_SECONDS, "", False
     while True:
         workers = None
         try:
@@ -98,7 +98,7 @@ def follow(array: JobArray, progress: Progress, show: Callable[[str], None]) -> 
             state = f"Job {array.job_id}: {describe(workers, array.num_workers)}"
         except ClusterSilentError as error:
             state = f"{error}; asked again until it answers"
-        has_enough = progress.tell_news()
+        had_enough, has_enough = has_enough, progress.tell_news()
         if state != told:
             show(state)
             told = state
@@ -106,6 +106,8 @@ def follow(array: JobArray, progress: Progress, show: Callable[[str], None]) -> 
             workers = _without_waiting(array, workers, show)
         if workers == []:
             return
+        if has_enough and not had_enough:  # the end is near
+            pause = _FIRST_PAUSE_SECONDS
         time.sleep(pause)
         pause = min(1.2 * pause, _LONGEST_PAUSE_SECONDS)
 

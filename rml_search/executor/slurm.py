@@ -10,9 +10,10 @@ import io
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from rml_search.errors import OptionError, RuntimeUnavailableError
 from rml_search.executor.options import SlurmOptions
@@ -57,8 +58,17 @@ def check_slurm(workspace: Workspace) -> None:
         raise OptionError(f"Slurm would put something else for % in {workspace.root}: search in a folder without one")
 
 
-def submit(command: Sequence[str], options: SlurmOptions, workspace: Workspace) -> JobArray:
+def submit(
+    command: Sequence[str],
+    options: SlurmOptions,
+    workspace: Workspace,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> JobArray:
     """Submits the workers, each of which runs ``command`` in the working directory.
+
+    Args:
+        variables: what the workers find in their environment beside this process's own, and what no file beside the
+            results shall hold: Slurm keeps it.
 
     Raises:
         RuntimeUnavailableError: Slurm does not take the array; the message is sbatch's own.
@@ -77,13 +87,27 @@ def submit(command: Sequence[str], options: SlurmOptions, workspace: Workspace) 
     executor.update_parameters(**_parameters(options, workspace))
     # submitit writes on stderr what sbatch has said, which stands in the error as well.
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            jobs = executor.submit_array([worker.Worker(command) for _ in range(options.num_workers)])
+        with contextlib.redirect_stderr(io.StringIO()), _environment(variables):
+            jobs = executor.submit_array([worker.Worker(command, list(variables)) for _ in range(options.num_workers)])
     except (FailedJobError, FailedSubmissionError, OSError) as error:
         for path in set(folder.iterdir()) - before:
             path.unlink()
         raise RuntimeUnavailableError(f"Slurm does not take the job: {_sbatch_words(str(error))}") from None
     return JobArray(jobs[0].job_id.partition("_")[0], options.num_workers, folder)
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _parameters(options: SlurmOptions, workspace: Workspace) -> dict[str, object]:

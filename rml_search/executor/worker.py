@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 
 from submitit import JobEnvironment
@@ -22,13 +23,20 @@ class Worker:
     job. It reaches the driver and its engines too, which ignore it.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], needed_variables: Sequence[str] = ()) -> None:
         self.command = list(command)
+        self.needed_variables = list(needed_variables)
         self._driver: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
         """Runs the command, whose output becomes the job's; its exit code."""
         job = JobEnvironment()
+        for name in self.needed_variables:
+            if name not in os.environ:  # without it the driver would begin a search of its own
+                sys.stdout.write(
+                    f"Error: the job has no variable {name}: let sbatch pass on all, as it does by itself\n"
+                )
+                return 2
         job.paths.result_pickle.unlink(missing_ok=True)  # of an earlier run of the same job
         environment = dict(os.environ)
         cores = environment.get("SLURM_CPUS_PER_TASK")
@@ -49,4 +57,4 @@ class Worker:
             self._driver.terminate()
             # Not wait(): this interrupts one, which holds a lock.
             os.waitid(os.P_PID, self._driver.pid, os.WEXITED | os.WNOWAIT)
-        return DelayedSubmission(Worker(self.command))
+        return DelayedSubmission(Worker(self.command, self.needed_variables))
