@@ -18,6 +18,7 @@ import pytest
 #: Programs that a Slurm needs, as Debian's packages slurm-wlm and munge bring them.
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
 
+# A job that was killed by SIGKILL is requeued, as all are of a node that fails.
 # A requeued job waits until the credential of its last run has expired, two minutes unless told otherwise.
 CONFIGURATION = """\
 ClusterName=test
@@ -43,6 +44,7 @@ SwitchType=switch/none
 SchedulerParameters=sched_interval=1,bf_interval=1
 MpiDefault=none
 ReturnToService=2
+RequeueExit=137
 KillWait=10
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4

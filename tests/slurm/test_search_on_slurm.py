@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,15 @@ def wait_for(condition: Callable[[], object], seconds: float = 90) -> object:
     return answer
 
 
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if words in line:
+            return seen
+    raise AssertionError(f"no {words!r} in {seen!r}")
+
+
 def squeue(*states: str) -> list[str]:
     """The jobs that wait or run, by Slurm's own word."""
     told = subprocess.run(
@@ -101,13 +111,13 @@ def logs(workspace: Workspace) -> str:
     return "".join(path.read_text() for path in sorted(workspace.cluster_jobs.glob("*_log.out")))
 
 
-def processes_in(workspace: Workspace) -> list[str]:
-    """The command lines of what works in the folder, as proc(5) tells them."""
+def processes_in(workspace: Workspace) -> list[tuple[int, str]]:
+    """What works in the folder: numbers and command lines, as proc(5) tells them."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (process / "cwd").readlink() == workspace.root:
-                found.append((process / "cmdline").read_text().replace("\0", " "))
+                found.append((int(process.name), (process / "cmdline").read_text().replace("\0", " ")))
     return found
 
 
@@ -150,52 +160,70 @@ def test_two_workers_share_the_trials_and_the_tables_are_those_of_a_local_search
     assert f"| Accuracy (Dice)        | {best.max_acc:.3f}" in output
 
 
-@pytest.mark.parametrize("how", ["requeue", "notice"])
-def test_a_requeued_worker_goes_on(type_in, workspace, how):
-    """Requeued by a person, or told before its time is over, as Slurm tells it."""
-    process = type_in(2, 60)
+def kill_job(workspace: Workspace, command: subprocess.Popen[str]) -> None:
+    """Kills all of a worker that Python runs, as a node that fails would; not the command that has submitted it."""
+    for process, line in processes_in(workspace):
+        if line.startswith(sys.executable) and process != command.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("how", ["requeue", "notice", "kill"])
+def test_a_requeued_worker_goes_on_and_its_running_trial_runs_again(type_in, workspace, how):
+    """Requeued by a person, told before its time is over as Slurm tells it, and killed as by a node that fails."""
+    process = type_in(2, 40)
     wait_for(lambda: re.search(r"trial 1, epoch +2/", logs(workspace)))
-    finished = {record.number for record in read_list_acc(workspace)}
+    before = {record.number: record for record in read_list_acc(workspace)}
     (job,) = squeue("RUNNING")
-    commands = {"requeue": ["scontrol", "requeue", job], "notice": ["scancel", "--signal=USR2", job]}
-    subprocess.run(commands[how], check=True)
+    if how == "kill":
+        kill_job(workspace, process)
+    else:
+        commands = {"requeue": ["scontrol", "requeue", job], "notice": ["scancel", "--signal=USR2", job]}
+        subprocess.run(commands[how], check=True)
     output = finish(process)
     records = check_results(workspace, 2)
-    assert finished == {0}
-    assert finished <= {record.number for record in records}
-    assert sum(record.tried_again for record in records) == 1
-    assert "broken off, to be tried again" in output
+    assert before.keys() == {0}
+    assert records[0] == replace(before[0], checkpoint=records[0].checkpoint)
+    (again,) = [record for record in records if record.tried_again]
+    assert again.number == 1
+    assert [record.point for record in records].count(again.point) == 2
+    assert "Trial 1 broken off, to be tried again" in output
     assert logs(workspace).count("Starting with JobEnvironment") == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_the_workers_go_on_without_the_command_which_follows_them_when_it_is_typed_again(type_in, workspace, number):
-    """Ctrl-C, and a terminal that is gone."""
-    process = type_in(2, 60)
-    wait_for(lambda: re.search(r"epoch +3/", logs(workspace)))
-    process.send_signal(number)
-    output = finish(process, code=128 + number)
+def test_the_workers_go_on_without_the_command_which_follows_them_when_it_is_typed_again(type_in, workspace):
+    """Who has not waited, a terminal that is gone, and Ctrl-C."""
+    output = finish(type_in(2, 80, "--no-wait"))
     (job,) = squeue()
-    *_, follow, cancel, end = output.splitlines()
-    assert follow == f"Job {job} goes on without this command: the same command follows it again,"
-    assert cancel == f"scancel {job} ends it, and what its trials have brought by then is kept"
-    assert end == f"Error: stopped by {number.name}; what had finished is kept"
-    output = finish(type_in(2, 60))
-    assert f"Job {job} works on this search already" in output
+    assert f"Job {job} is submitted: 1 worker" in output
+    assert output.splitlines()[-1] == f"The same command without --no-wait follows it, scancel {job} ends it"
+    for number in (signal.SIGHUP, signal.SIGINT):
+        process = type_in(2, 80)
+        seen = read_until(process, f"Job {job}: 1 running")
+        assert f"Job {job} works on this search already" in seen
+        process.send_signal(number)
+        *_, follow, cancel, end = finish(process, code=128 + number).splitlines()
+        assert follow == f"Job {job} goes on without this command: the same command follows it again,"
+        assert cancel == f"scancel {job} ends it, and what its trials have brought by then is kept"
+        assert end == f"Error: stopped by {number.name}; what had finished is kept"
+    output = finish(type_in(2, 80, "--fresh"), code=5)
+    assert f"Error: job {job} works on the search in this folder" in output
+    assert squeue() == [job]
+    output = finish(type_in(2, 80))
     assert "is submitted" not in output
     check_results(workspace, 2)
 
 
-def test_who_does_not_wait_gets_the_job_and_nobody_starts_over_meanwhile(type_in, workspace):
-    output = finish(type_in(2, 60, "--no-wait"))
+def test_a_cancelled_job_leaves_no_process_and_the_same_command_goes_on(type_in, workspace):
+    process = type_in(2, 40)
+    wait_for(lambda: re.search(r"trial 0, epoch +3/", logs(workspace)))
     (job,) = squeue()
-    assert f"Job {job} is submitted: 1 worker" in output
-    assert f"scancel {job} ends it" in output
-    output = finish(type_in(2, 60, "--fresh"), code=5)
-    assert f"Error: job {job} works on the search in this folder" in output
-    output = finish(type_in(2, 60))
-    assert f"Job {job} works on this search already" in output
-    check_results(workspace, 2)
+    subprocess.run(["scancel", job], check=True)
+    finish(process, code=143)
+    wait_for(lambda: processes_in(workspace) == [], seconds=15)
+    output = finish(type_in(2, 40))
+    assert "1 trial of a driver that is lost" not in output, "the driver could not break off its trial"
+    assert sum(record.tried_again for record in check_results(workspace, 2)) == 1
 
 
 def test_the_failure_of_all_workers_reaches_the_person(type_in, workspace):
@@ -208,10 +236,9 @@ def test_the_failure_of_all_workers_reaches_the_person(type_in, workspace):
 
 
 def test_what_slurm_refuses_is_one_line_and_moves_nothing(type_in, workspace):
-    finish(type_in(1, 1))
-    before = workspace.list_acc.read_bytes()
+    workspace.list_acc.write_text("of an earlier search")
     output = finish(type_in(1, 1, "--fresh", "--slurm-partition", "nowhere"), code=69)
     assert output.splitlines()[-1].startswith(
         "Error: Slurm does not take the job: invalid partition specified: nowhere"
     )
-    assert workspace.list_acc.read_bytes() == before
+    assert workspace.list_acc.read_text() == "of an earlier search"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
 
 import pytest
@@ -21,25 +21,6 @@ from rml_search.executor.slurm import (
 )
 from rml_search.executor.submission import JobArray, forget, recall, remember
 from rml_search.paths import Workspace
-
-
-@pytest.fixture
-def programs(tmp_path, monkeypatch):
-    """Makes programs that answer as told, and write down what they were asked."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
-
-    def make(**answers: str) -> None:
-        for name, answer in answers.items():
-            program = folder / name
-            asked = f'{sys.executable} -c "import sys; print(*sys.argv[1:], sep=chr(10))" "$@" > {folder}/{name}.asked'
-            program.write_text(f"#!/bin/sh\n{asked}\n{answer}\n")
-            program.chmod(0o755)
-
-    make.asked = lambda name: (folder / f"{name}.asked").read_text().splitlines()
-    return make
-
 
 ARRAY = JobArray("77", 3, Path("slurm"))
 
@@ -91,6 +72,15 @@ def test_what_sbatch_is_told(programs, workspace):
     assert len(list(workspace.cluster_jobs.glob("77_*_submitted.pkl"))) == 32
     assert log_of(array, 31) == workspace.cluster_jobs / "77_31_0_log.out"
     assert exit_code_of(array, 31) is None
+
+
+def test_a_secret_travels_in_the_environment_and_no_file_beside_the_results_holds_it(programs, workspace, monkeypatch):
+    programs(sbatch='echo "$RML_STORAGE" > "$0.heard"; echo Submitted batch job 79', srun="true")
+    monkeypatch.delenv("RML_STORAGE", raising=False)
+    submit(["python"], SlurmOptions(2), workspace, {"RML_STORAGE": "postgresql://me:geheim@host/studies"})
+    assert programs.heard("sbatch") == "postgresql://me:geheim@host/studies\n"
+    assert "RML_STORAGE" not in os.environ
+    assert [path for path in workspace.cluster_jobs.iterdir() if b"geheim" in path.read_bytes()] == []
 
 
 def test_one_worker_is_a_job_and_no_array(programs, workspace):

@@ -40,6 +40,18 @@ def test_the_exit_code_is_the_drivers(job):
     assert not old.exists()
 
 
+def test_without_a_variable_that_it_needs_no_driver_is_started(job, monkeypatch, capsys):
+    command = python("open('started', 'w')")
+    monkeypatch.chdir(job)
+    monkeypatch.delenv("RML_STORAGE", raising=False)
+    assert Worker(command, ["RML_STORAGE"])() == 2
+    assert capsys.readouterr().out.startswith("Error: the job has no variable RML_STORAGE")
+    assert not (job / "started").exists()
+    monkeypatch.setenv("RML_STORAGE", "somewhere")
+    assert Worker(command, ["RML_STORAGE"])() == 0
+    assert (job / "started").exists()
+
+
 def test_the_driver_does_not_hear_the_notice_and_knows_its_cores(job, monkeypatch):
     code = (
         "sys.exit(not (signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN and os.environ['OMP_NUM_THREADS'] == '{}'))"
@@ -61,7 +73,7 @@ def test_a_notice_ends_the_driver_first_and_the_same_command_goes_on(job):
     command = python(
         f"os.chdir({str(job)!r})\n{end}signal.signal(signal.SIGTERM, end)\nopen('up', 'w').close()\ntime.sleep(60)"
     )
-    first = Worker(command)
+    first = Worker(command, ["PATH"])
     next_run: list[DelayedSubmission] = []
 
     def notice(*_: object) -> None:
@@ -81,6 +93,7 @@ def test_a_notice_ends_the_driver_first_and_the_same_command_goes_on(job):
         signal.signal(signal.SIGALRM, before)
     assert (job / "tidy").exists(), "the driver had not ended"
     assert next_run[0].function.command == command
+    assert next_run[0].function.needed_variables == ["PATH"]
     assert first._driver is not None
     assert first._driver.wait() == 143
 
