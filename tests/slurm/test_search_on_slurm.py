@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,13 @@ from rml_search.paths import Workspace
 from rml_search.results import TrialRecord, best_record, read_list_acc
 from rml_search.synthetic import write_synthetic_data
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SEARCH = ["--optimizers", "adam,sgd", "--loss", "bce,dice", "--runtime", "local"]
 SEARCH += ["--image-size", "32", "32", "--batch-size", "4", "--seed", "3", "--pruner", "none"]
+#: What submitit prints whenever Slurm starts a job.
+START = "Starting with JobEnvironment"
 ON_SLURM = ["--executor", "slurm", "--slurm-cpus", "1", "--slurm-memory", "500M", "--slurm-time", "60"]
 
 
@@ -79,7 +80,7 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> str:
     return output
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 90) -> object:
+def wait_for(condition: Callable[[], object], seconds: float = 180) -> object:
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < deadline, "waited in vain"
@@ -168,62 +169,73 @@ def kill_job(workspace: Workspace, command: subprocess.Popen[str]) -> None:
                 os.kill(process, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("how", ["requeue", "notice", "kill"])
-def test_a_requeued_worker_goes_on_and_its_running_trial_runs_again(type_in, workspace, how):
-    """Requeued by a person, told before its time is over as Slurm tells it, and killed as by a node that fails."""
-    process = type_in(2, 40)
-    wait_for(lambda: re.search(r"trial 1, epoch +2/", logs(workspace)))
-    before = {record.number: record for record in read_list_acc(workspace)}
+def wait_for_run(workspace: Workspace, number: int) -> str:
+    """Until a worker that was started so many times is at work on a trial; which trial that is."""
+
+    def trial() -> str | None:
+        runs = logs(workspace).split(START)
+        found = re.search(r"trial (\d+), epoch +2/", runs[number]) if len(runs) == number + 1 else None
+        return found and found[1]
+
+    return wait_for(trial)
+
+
+def test_a_requeued_worker_goes_on_and_its_running_trial_runs_again(type_in, workspace):
+    """Told before its time is over as Slurm tells it, requeued by a person, and killed as by a node that fails."""
+    process = type_in(1, 120)
+    broken_off = [wait_for_run(workspace, 1)]
     (job,) = squeue("RUNNING")
-    if how == "kill":
-        kill_job(workspace, process)
-    else:
-        commands = {"requeue": ["scontrol", "requeue", job], "notice": ["scancel", "--signal=USR2", job]}
-        subprocess.run(commands[how], check=True)
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    broken_off.append(wait_for_run(workspace, 2))
+    subprocess.run(["scontrol", "requeue", job], check=True)
+    broken_off.append(wait_for_run(workspace, 3))
+    kill_job(workspace, process)
     output = finish(process)
-    records = check_results(workspace, 2)
-    assert before.keys() == {0}
-    assert records[0] == replace(before[0], checkpoint=records[0].checkpoint)
-    (again,) = [record for record in records if record.tried_again]
-    assert again.number == 1
-    assert [record.point for record in records].count(again.point) == 2
-    assert "Trial 1 broken off, to be tried again" in output
-    assert logs(workspace).count("Starting with JobEnvironment") == 2
+    assert logs(workspace).count(START) == 4
+    assert broken_off == ["0", "1", "2"]
+    records = check_results(workspace, 1)
+    assert [record.tried_again for record in records] == [True, True, True, False]
+    assert all(record.point == records[0].point for record in records)
+    reasons = ["interrupted", "interrupted", "the search was killed while it ran"]
+    assert [record.reason for record in records[:3]] == reasons
+    for number, reason in enumerate(reasons):
+        assert f"Trial {number} broken off, to be tried again: {reason}" in output
 
 
-def test_the_workers_go_on_without_the_command_which_follows_them_when_it_is_typed_again(type_in, workspace):
-    """Who has not waited, a terminal that is gone, and Ctrl-C."""
-    output = finish(type_in(2, 80, "--no-wait"))
-    (job,) = squeue()
+def test_the_job_goes_on_without_the_command_which_follows_it_when_it_is_typed_again(type_in, workspace):
+    """Who has not waited, a terminal that is gone, and Ctrl-C, while the job waits for its time."""
+    later = ["--slurm-option", "begin=now+1hour"]
+    output = finish(type_in(1, 8, *later, "--no-wait"))
+    (job,) = squeue("PENDING")
     assert f"Job {job} is submitted: 1 worker" in output
     assert output.splitlines()[-1] == f"The same command without --no-wait follows it, scancel {job} ends it"
+    output = finish(type_in(1, 8, "--fresh"), code=5)
+    assert f"Error: job {job} works on the search in this folder" in output
     for number in (signal.SIGHUP, signal.SIGINT):
-        process = type_in(2, 80)
-        seen = read_until(process, f"Job {job}: 1 running")
-        assert f"Job {job} works on this search already" in seen
+        process = type_in(1, 8, *later)
+        assert f"Job {job} works on this search already" in read_until(process, f"Job {job}: 1 pending (BeginTime)")
         process.send_signal(number)
         *_, follow, cancel, end = finish(process, code=128 + number).splitlines()
         assert follow == f"Job {job} goes on without this command: the same command follows it again,"
         assert cancel == f"scancel {job} ends it, and what its trials have brought by then is kept"
         assert end == f"Error: stopped by {number.name}; what had finished is kept"
-    output = finish(type_in(2, 80, "--fresh"), code=5)
-    assert f"Error: job {job} works on the search in this folder" in output
-    assert squeue() == [job]
-    output = finish(type_in(2, 80))
-    assert "is submitted" not in output
-    check_results(workspace, 2)
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
+    assert "is submitted" not in finish(type_in(1, 8, *later))
+    check_results(workspace, 1)
 
 
 def test_a_cancelled_job_leaves_no_process_and_the_same_command_goes_on(type_in, workspace):
-    process = type_in(2, 40)
-    wait_for(lambda: re.search(r"trial 0, epoch +3/", logs(workspace)))
-    (job,) = squeue()
-    subprocess.run(["scancel", job], check=True)
-    finish(process, code=143)
-    wait_for(lambda: processes_in(workspace) == [], seconds=15)
-    output = finish(type_in(2, 40))
-    assert "1 trial of a driver that is lost" not in output, "the driver could not break off its trial"
-    assert sum(record.tried_again for record in check_results(workspace, 2)) == 1
+    process = type_in(1, 120)
+    assert wait_for_run(workspace, 1) == "0"
+    subprocess.run(["scancel", *squeue()], check=True)
+    assert (
+        finish(process, code=143)
+        .splitlines()[-1]
+        .startswith("Error: the worker has failed: stopped by SIGTERM; what had finished is kept (log: slurm/")
+    )
+    wait_for(lambda: processes_in(workspace) == [])
+    finish(type_in(1, 120))
+    assert [record.tried_again for record in check_results(workspace, 1)] == [True, False]
 
 
 def test_the_failure_of_all_workers_reaches_the_person(type_in, workspace):
