@@ -9,14 +9,17 @@ import pytest
 from submitit.core.utils import DelayedSubmission
 
 from rml_cluster import ClusterSearch, search_on_cluster
-from rml_search.errors import OptionError, RuntimeUnavailableError, StudyError, WorkspaceInUseError
+from rml_report import read_summary
+from rml_search.errors import NoResultsError, OptionError, RuntimeUnavailableError, StudyError, WorkspaceInUseError
 from rml_search.executor.options import SlurmOptions
 from rml_search.executor.submission import JobArray, recall
 from rml_search.lock import only_search_in
 from rml_search.options import ConfirmOptions, RuntimeChoice, RuntimeName, SharedChoice, StudyChoice
 from rml_search.paths import SHARED_JOURNAL
 from rml_search.plan import SearchPlan
+from rml_search.report.summary import State
 from rml_shared_study import SharedStudy, open_shared_study
+from rmldnn_contract.training_log import EpochRecord
 
 LOCAL = RuntimeChoice(RuntimeName.LOCAL)
 ON_SLURM = SearchPlan(shared=SharedChoice(SHARED_JOURNAL), slurm=SlurmOptions(2, waits=False), writes_report=False)
@@ -85,6 +88,19 @@ def test_the_same_command_goes_on_with_the_study(search, journal, workspace):
     assert not (workspace.root / "earlier").exists()
     with pytest.raises(StudyError, match="--num-epochs"):
         search(num_epochs=9)
+
+
+def test_the_report_reads_the_study_of_the_workers(search, journal, workspace):
+    search()
+    with pytest.raises(NoResultsError):
+        read_summary(workspace)
+    study = journal()
+    suggestion = study.ask()
+    study.report(suggestion.number, EpochRecord(1, 3, test_loss=0.5, accuracy=0.25))
+    (trial,) = read_summary(workspace).trials
+    assert trial.state is State.RUNNING
+    assert trial.accuracies == ((1, 0.25),)
+    assert trial.hyperparameters == suggestion.hyperparameters.point
 
 
 def test_results_of_another_search_move_aside_and_back_where_slurm_refuses_the_job(search, programs, workspace):
