@@ -21,11 +21,12 @@ from rml_search.executor.readiness import ready_for_workers
 from rml_search.executor.slurm import submit
 from rml_search.executor.submission import JobArray, forget, remember
 from rml_search.folder import mark, one_of_several_in
+from rml_search.inference import read_last_inference
 from rml_search.interruption import uninterrupted
 from rml_search.lock import only_search_in
 from rml_search.options import STORAGE_VARIABLE, RuntimeChoice, SearchOptions, SharedChoice
 from rml_search.paths import Workspace, shown
-from rml_search.plain_output import best_table, pareto_table, settings_rows, settings_table
+from rml_search.plain_output import best_table, pareto_table, settings_rows, settings_table, test_accuracy_table
 from rml_search.plan import SearchPlan
 from rml_search.results import TrialRecord, earlier_results_aside, finish_move_back, read_list_acc
 from rml_search.run_record import describe_run
@@ -137,7 +138,8 @@ def _place_made(search: ClusterSearch, show: Callable[[str], None]) -> Iterator[
 def _joined(search: ClusterSearch, show: Callable[[str], None]) -> SharedStudy:
     from rml_shared_study import open_shared_study
 
-    search.workspace.trials.mkdir(parents=True, exist_ok=True)
+    if search.plan.owns_storage:
+        search.workspace.trials.mkdir(parents=True, exist_ok=True)
     study = open_shared_study(search.workspace, search.options, search.plan, search.shared, show)
     if search.plan.owns_storage:  # it lies among the results, which would move aside with it were they another's
         mark(search.workspace, study.identity)
@@ -167,3 +169,7 @@ def _show_results(search: ClusterSearch, show: Callable[[str], None]) -> None:
     show(best_table(records, by_validation=search.options.validation_fraction is not None))
     if len(search.options.objectives) > 1:
         show(pareto_table(records))
+    if search.options.validation_fraction is not None:
+        tested = read_last_inference(search.workspace) if search.workspace.best_config.exists() else None
+        if tested is not None:
+            show(test_accuracy_table(tested))

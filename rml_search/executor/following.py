@@ -25,6 +25,8 @@ from rml_search.results import TrialRecord, TrialState, best_record
 #: Slurm is asked often in the beginning, and a busy controller is spared later.
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
+#: The results are a small file, which is looked at in the meantime.
+_LOOK_SECONDS = 1.0
 
 #: Of a long log only the end is read.
 _LOG_END_BYTES = 1 << 16
@@ -108,8 +110,17 @@ def follow(array: JobArray, progress: Progress, show: Callable[[str], None]) -> 
             return
         if has_enough and not had_enough:  # the end is near
             pause = _FIRST_PAUSE_SECONDS
-        time.sleep(pause)
+        _wait(pause, progress, has_enough=has_enough)
         pause = min(1.2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _wait(seconds: float, progress: Progress, *, has_enough: bool) -> None:
+    """Waits, and tells of trials meanwhile, at the longest until there are enough."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_SECONDS))
+        if progress.tell_news() and not has_enough:
+            return
 
 
 def _without_waiting(
