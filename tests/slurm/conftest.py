@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -46,7 +47,8 @@ MpiDefault=none
 ReturnToService=2
 RequeueExit=137
 KillWait=10
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
 """
 
@@ -97,6 +99,11 @@ def slurm(monkeypatch_session: pytest.MonkeyPatch) -> Iterator[Path]:
     host = socket.gethostname().partition(".")[0]
     configuration = CONFIGURATION.format(host=host, folder=folder, controller_port=controller_port, node_port=node_port)
     (folder / "slurm.conf").write_text(configuration)
+    # Any two devices will do, where nothing confines a job to its own: these are as /dev/null is.
+    devices = [folder / f"gpu{number}" for number in range(2)]
+    for device in devices:
+        os.mknod(device, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    (folder / "gres.conf").write_text("".join(f"NodeName={host} Name=gpu File={device}\n" for device in devices))
     monkeypatch_session.setenv("SLURM_CONF", str(folder / "slurm.conf"))
     munge = ["--foreground", "--force", f"--socket={folder}/munge.socket", f"--key-file={folder}/munge.key"]
     munge += [f"--{kind}-file={folder}/munge.{kind}" for kind in ("log", "pid", "seed")]

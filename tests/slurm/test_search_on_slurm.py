@@ -169,6 +169,49 @@ def kill_job(workspace: Workspace, command: subprocess.Popen[str]) -> None:
                 os.kill(process, signal.SIGKILL)
 
 
+#: In the place of Apptainer: an engine that learns nothing, and says which GPU it has.
+APPTAINER = """
+import json, os, pathlib, sys, time
+verb, *options, image, program, config = sys.argv[1:]
+folder = pathlib.Path(options[options.index("--bind") + 1].removesuffix(":/home/ubuntu"))
+assert (verb, image, program) == ("exec", str(folder / "our image.sif"), "rmldnn"), sys.argv
+assert "--nv" in options
+document = json.loads((folder / config.removeprefix("--config=./")).read_text())["neural_network"]
+print("GPU", os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+time.sleep(0.5)
+(folder / document["checkpoints"]["save"] / "model_checkpoint_1.pt").write_text(config)
+print("[2022-Mar-24 21:44:12.182169] Eval  Epoch [  1/  1] : Batch [    1/    1] (Loss: 0.6603) | Accuracy: 0.750")
+"""
+
+
+def test_workers_with_containers_have_a_gpu_each(type_in, workspace, tmp_path, monkeypatch):
+    """A stand-in of Apptainer's: with the real one a test of runtimes has to do."""
+    (tmp_path / "bin").mkdir()
+    for name, text in (
+        ("apptainer", f"#!{sys.executable}\n{APPTAINER}"),
+        ("nvidia-smi", "#!/bin/sh\nprintf 'NVIDIA H200\\nNVIDIA H200\\n'"),
+    ):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (workspace.root / "our image.sif").touch()
+    command = type_in(
+        *(12, 1, "--workers", "2", "--slurm-gpus", "1", "--gpu"),
+        *("--runtime", "singularity", "--singularity-image", "our image.sif"),
+    )
+    finish(command)
+    records = check_results(workspace, 12)
+    assert {record.max_acc for record in records} == {0.75}
+    engines = [workspace.trial(record.number).log.read_text().splitlines()[0] for record in records]
+    assert set(engines) == {"GPU 0", "GPU 1"}
+    for number in range(2):
+        (worker,) = workspace.cluster_jobs.glob(f"*_{number}_0_log.out")
+        trials = [int(trial) for trial in re.findall(r"^Trial (\d+) complete", worker.read_text(), flags=re.MULTILINE)]
+        assert len({engines[trial] for trial in trials}) == 1
+        assert "| Device                  | NVIDIA H200" in worker.read_text()
+
+
 def wait_for_run(workspace: Workspace, number: int) -> str:
     """Until a worker that was started so many times is at work on a trial; which trial that is."""
 
