@@ -9,20 +9,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rml_search.dataset import DataSetSummary
-from rml_search.executor.following import Progress, tell_end
-from rml_search.executor.job import array_at_work, follow_to_end, tell_how_to_follow, tell_submitted
+from rml_search.executor.following import Progress, follow, tell_end
+from rml_search.executor.job import array_at_work, tell_how_to_follow, tell_submitted, tell_that_it_goes_on
 from rml_search.executor.options import SlurmOptions, worker_arguments
 from rml_search.executor.readiness import ready_for_workers
 from rml_search.executor.slurm import submit
 from rml_search.executor.submission import JobArray, forget, remember
 from rml_search.folder import mark, one_of_several_in
 from rml_search.inference import read_last_inference
-from rml_search.interruption import uninterrupted
+from rml_search.interruption import Interrupted, uninterrupted
 from rml_search.lock import only_search_in
 from rml_search.options import STORAGE_VARIABLE, RuntimeChoice, SearchOptions, SharedChoice
 from rml_search.paths import Workspace, shown
@@ -30,6 +30,7 @@ from rml_search.plain_output import best_table, pareto_table, settings_rows, set
 from rml_search.plan import SearchPlan
 from rml_search.results import TrialRecord, earlier_results_aside, finish_move_back, read_list_acc
 from rml_search.run_record import describe_run
+from rml_search.study_settings import check_inputs_stay
 
 if TYPE_CHECKING:
     from rml_shared_study import SharedStudy
@@ -71,17 +72,23 @@ def search_on_cluster(
     workspace, plan = search.workspace, search.plan
     ready = ready_for_workers(search.options, workspace, choice, search.slurm)
     settings = settings_rows(search.options, plan.study, data, ready, search.slurm.num_workers * plan.jobs.num_jobs)
+    progress = Progress(lambda: _records(workspace), search.options.num_trials, show)
     array = array_at_work(workspace, show, is_fresh=plan.study.is_fresh)
-    if array is None:
-        array = _submit(search, settings, show)
-    else:
-        _joined(search, show).close()
+    try:
+        if array is None:
+            with uninterrupted():  # a signal finds all done, or nothing
+                array = _submit(search, settings, show)
+        else:
+            _joined(search, show).close()
+        if array is not None and search.slurm.waits:
+            follow(array, progress, show)
+    except Interrupted:
+        if array is not None:
+            tell_that_it_goes_on(array, show)
+        raise
     if array is not None and not search.slurm.waits:
         tell_how_to_follow(array, show)
         return
-    progress = Progress(lambda: _records(workspace), search.options.num_trials, show)
-    if array is not None:
-        follow_to_end(array, progress, show)
     _show_results(search, show)
     if array is not None:
         forget(workspace)
@@ -107,14 +114,23 @@ def _submit(search: ClusterSearch, settings: Sequence[tuple[str, str]], show: Ca
                 if num_counted >= num_trials:
                     show(f"All {num_trials} trials have run: a larger --num-trials adds more")
                     return None
+                slurm = _no_more_than_needed(search, num_trials - num_counted, show)
                 # Within all this, so that earlier results come back where Slurm does not take the job.
-                with uninterrupted():
-                    array = submit(_command(search), search.slurm, workspace, _variables(search.shared))
-                    remember(array, workspace)
+                array = submit(_command(search), slurm, workspace, _variables(search.shared))
+                remember(array, workspace)
         finally:
             study.close()
     tell_submitted(array, show)
     return array
+
+
+def _no_more_than_needed(search: ClusterSearch, num_left: int, show: Callable[[str], None]) -> SlurmOptions:
+    """A worker without a trial would hold its place until the others have ended."""
+    num_needed = -(-num_left // search.plan.jobs.num_jobs)
+    if num_needed >= search.slurm.num_workers:
+        return search.slurm
+    show(f"Trials left to run: {num_left}, for which {num_needed} worker{'s' * (num_needed > 1)} will do")
+    return replace(search.slurm, num_workers=num_needed)
 
 
 @contextmanager
@@ -128,6 +144,7 @@ def _place_made(search: ClusterSearch, show: Callable[[str], None]) -> Iterator[
     if not search.plan.owns_storage or goes_on:
         yield
         return
+    check_inputs_stay(search.options, workspace)
     with ExitStack() as aside:
         with only_search_in(workspace):
             finish_move_back(workspace)

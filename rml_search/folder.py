@@ -67,7 +67,7 @@ def writing_results(workspace: Workspace) -> Iterator[None]:
 @contextmanager
 def _one_at_a_time(workspace: Workspace, what: str) -> Iterator[None]:
     with workspace.lock.with_name(f"{workspace.lock.name}.{what}").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file, fcntl.LOCK_EX, workspace)
         yield
 
 
@@ -80,8 +80,19 @@ def _study_of(workspace: Workspace) -> str | None:
 
 def _take(file: IO[str], kind: int, workspace: Workspace) -> None:
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        _lock(file, kind | fcntl.LOCK_NB, workspace)
     except BlockingIOError:
         raise WorkspaceInUseError(
             f"a search of another study is running in {workspace.root}: wait for its end, or search in another folder"
+        ) from None
+
+
+def _lock(file: IO[str], kind: int, workspace: Workspace) -> None:
+    try:
+        fcntl.flock(file, kind)
+    except BlockingIOError:
+        raise
+    except OSError as error:  # some parallel file systems have locks only where they were mounted with them
+        raise WriteError(
+            f"no file can be locked in {workspace.root} ({error.strerror}): search in a folder on another disk"
         ) from None

@@ -1,14 +1,13 @@
-"""The job array of one search, from finding it at work to following it to its end."""
+"""The job array of one search: finding it at work, and what a person is told of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from rml_search.errors import WorkspaceInUseError
-from rml_search.executor.following import Progress, failures, follow
+from rml_search.executor.following import failures
 from rml_search.executor.slurm import workers_at_work
 from rml_search.executor.submission import JobArray, forget, recall
-from rml_search.interruption import Interrupted
 from rml_search.paths import Workspace, shown
 
 
@@ -47,15 +46,7 @@ def tell_how_to_follow(array: JobArray, show: Callable[[str], None]) -> None:
     show(f"The same command without --no-wait follows it, scancel {array.job_id} ends it")
 
 
-def follow_to_end(array: JobArray, progress: Progress, show: Callable[[str], None]) -> None:
-    """Follows the array until all its workers have ended.
-
-    Raises:
-        Interrupted: by the person or the system; the workers go on, and ``show`` is told how to follow or end them.
-    """
-    try:
-        follow(array, progress, show)
-    except Interrupted:
-        show(f"Job {array.job_id} goes on without this command: the same command follows it again,")
-        show(f"scancel {array.job_id} ends it, and what its trials have brought by then is kept")
-        raise
+def tell_that_it_goes_on(array: JobArray, show: Callable[[str], None]) -> None:
+    """What a person does who no longer waits."""
+    show(f"Job {array.job_id} goes on without this command: the same command follows it again,")
+    show(f"scancel {array.job_id} ends it, and what its trials have brought by then is kept")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,8 +14,9 @@ from rml_report import read_summary
 from rml_search.errors import NoResultsError, OptionError, RuntimeUnavailableError, StudyError, WorkspaceInUseError
 from rml_search.executor.options import SlurmOptions
 from rml_search.executor.submission import JobArray, recall
+from rml_search.interruption import Interrupted, interruptible
 from rml_search.lock import only_search_in
-from rml_search.options import ConfirmOptions, RuntimeChoice, RuntimeName, SharedChoice, StudyChoice
+from rml_search.options import ConfirmOptions, JobChoice, RuntimeChoice, RuntimeName, SharedChoice, StudyChoice
 from rml_search.paths import SHARED_JOURNAL
 from rml_search.plan import SearchPlan
 from rml_search.report.summary import State
@@ -34,7 +36,7 @@ def search(workspace, make_options, programs, monkeypatch) -> Callable[..., list
     programs(sbatch="echo Submitted batch job 77", srun="true", squeue="true", scancel="true")
 
     def type_in(plan: SearchPlan = ON_SLURM, arguments: tuple[str, ...] = ("--seed", "5"), **changes) -> list[str]:
-        told: list[str] = []
+        told = type_in.told = []
         options = make_options(**changes)
         search_on_cluster(ClusterSearch(options, plan, workspace, arguments), None, LOCAL, told.append)
         return told
@@ -116,6 +118,37 @@ def test_results_of_another_search_move_aside_and_back_where_slurm_refuses_the_j
     assert told[0].startswith("The results of an earlier search were moved to earlier/")
     assert not workspace.list_acc.exists()
     assert workspace.shared_journal.exists()
+
+
+def test_no_more_workers_are_submitted_than_trials_are_left(search, workspace):
+    plan = replace(ON_SLURM, slurm=SlurmOptions(32, waits=False))
+    assert "Trials left to run: 5, for which 5 workers will do" in search(plan, num_trials=5)
+    assert recall(workspace).num_workers == 5
+    plan = replace(plan, jobs=JobChoice(2))
+    assert "Trials left to run: 5, for which 3 workers will do" in search(plan, num_trials=5)
+    assert not any("will do" in line for line in search(num_trials=5))
+
+
+def test_a_signal_while_the_workers_are_submitted_undoes_nothing(search, programs, workspace):
+    """The command runs in this process, so a script sends it the signal."""
+    workspace.trials.mkdir()
+    workspace.list_acc.write_text("of another search")
+    programs(sbatch=f"kill -INT {os.getpid()}; sleep 0.2; echo Submitted batch job 77")
+    with pytest.raises(Interrupted), interruptible():
+        search()
+    assert search.told[-2].startswith("Job 77 goes on without this command")
+    assert recall(workspace).job_id == "77"
+    assert workspace.shared_journal.exists()
+    assert not workspace.list_acc.exists()
+
+
+def test_a_network_among_the_results_that_would_move_aside_is_refused(search, workspace):
+    search()
+    network = workspace.trials / "own.json"
+    network.write_text((workspace.root / "layers.json").read_text())
+    with pytest.raises(OptionError, match="is among the results"):
+        search(replace(ON_SLURM, study=StudyChoice(is_fresh=True)), layers=(network,))
+    assert network.exists()
 
 
 def test_fresh_begins_another_study(search, journal, workspace):
