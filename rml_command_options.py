@@ -11,6 +11,7 @@ from rml_search.options import (
     DEFAULT_DOCKER_IMAGE,
     LOSS_NAMES,
     OPTIMIZER_NAMES,
+    BestFormat,
     PrunerName,
     RuntimeName,
     SamplerName,
@@ -197,4 +198,10 @@ RetriesOption = Annotated[
 
 ReportOption = Annotated[
     bool, typer.Option("--report/--no-report", help="Write report/report.html when the search ends.")
+]
+
+# --- what `best` takes ---------------------------------------------------------------------------------
+
+BestFormatOption = Annotated[
+    BestFormat, typer.Option("--format", help="For people, or for programs: nothing else is printed then.")
 ]

@@ -16,6 +16,7 @@ from rml_search.interruption import Interrupted, interruptible
 from rml_search.limits import Limits
 from rml_search.options import (
     DEFAULT_PRUNER,
+    BestFormat,
     ConfirmOptions,
     JobChoice,
     RuntimeChoice,
@@ -177,13 +178,15 @@ def infer(
 
 
 @app.command()
-def best() -> None:
-    """Show the best trial of the search in this folder."""
-    from rml_search.plain_output import best_table
-    from rml_search.results import read_list_acc
+def best(
+    best_format: options.BestFormatOption = BestFormat.TABLE,
+    storage: options.StorageOption = None,
+    study_name: options.StudyNameOption = None,
+) -> None:
+    """Show the best trial of the search in this folder, or of a shared study."""
+    from rml_best import describe_best
 
-    workspace = Workspace(Path.cwd())
-    typer.echo(best_table(read_list_acc(workspace), by_validation=workspace.validation.exists()))
+    typer.echo(describe_best(best_format, Workspace(Path.cwd()), shared_choice(storage, study_name)))
 
 
 @app.command()

@@ -21,9 +21,11 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
-    "rml_optimization": {"rml_command_options", "rml_report", "rml_run", "rml_search", "rmldnn_contract"},
+    "rml_optimization": {"rml_best", "rml_command_options", "rml_report", "rml_run", "rml_search", "rmldnn_contract"},
     "rml_run": {"rml_confirmation", "rml_optuna", "rml_report", "rml_search", "rml_shared_study", "rml_storage"},
     "rml_artifacts": {"rml_search"},
+    "rml_best": {"rml_search", "rml_shared_records"},
+    "rml_shared_records": {"rml_optuna", "rml_search", "rml_shared_storage"},
     "rml_shared_storage": {"rml_search"},
     "rml_shared_study": {
         "rml_artifacts",
@@ -70,6 +72,7 @@ OWNERS = {
         "rml_plots",
         "rml_report",
         "rml_samplers",
+        "rml_shared_records",
         "rml_shared_storage",
         "rml_shared_study",
         "rml_storage",
