@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from rml_search.completion import complete_files, complete_names
 from rml_search.options import (
     DEFAULT_DOCKER_IMAGE,
     LOSS_NAMES,
     OPTIMIZER_NAMES,
     BestFormat,
+    Objective,
     PrunerName,
     RuntimeName,
     SamplerName,
@@ -52,11 +54,23 @@ NumTrialsOption = Annotated[
 ]
 OptimizersOption = Annotated[
     str | None,
-    typer.Option("--optimizers", "-o", metavar="LIST", help=f"Of {', '.join(OPTIMIZER_NAMES)}; with commas."),
+    typer.Option(
+        "--optimizers",
+        "-o",
+        metavar="LIST",
+        help=f"Of {', '.join(OPTIMIZER_NAMES)}; with commas.",
+        autocompletion=complete_names(OPTIMIZER_NAMES),
+    ),
 ]
 LossOption = Annotated[
     str | None,
-    typer.Option("--loss", "-l", metavar="LIST", help=f"Of {', '.join(LOSS_NAMES)}; with commas."),
+    typer.Option(
+        "--loss",
+        "-l",
+        metavar="LIST",
+        help=f"Of {', '.join(LOSS_NAMES)}; with commas.",
+        autocompletion=complete_names(LOSS_NAMES),
+    ),
 ]
 LayersOption = Annotated[
     str | None,
@@ -64,6 +78,7 @@ LayersOption = Annotated[
         "--layers",
         metavar="LIST",
         help="Network files, as Keras's model.to_json() writes them; with commas.  [default: ./layers.json]",
+        autocompletion=complete_files,
     ),
 ]
 LrRangeMinOption = Annotated[
@@ -120,7 +135,13 @@ ConfirmOption = Annotated[
 ]
 ConfirmSeedsOption = Annotated[int, typer.Option("--confirm-seeds", metavar="N", help="So many seeds for each.")]
 ObjectiveOption = Annotated[
-    str, typer.Option("--objective", metavar="LIST", help="accuracy, or accuracy,seconds for a Pareto front.")
+    str,
+    typer.Option(
+        "--objective",
+        metavar="LIST",
+        help="accuracy, or accuracy,seconds for a Pareto front.",
+        autocompletion=complete_names([objective.value for objective in Objective]),
+    ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Makes the search repeatable.")]
 

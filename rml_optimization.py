@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -31,6 +32,7 @@ from rml_search.plan import SearchPlan
 from rml_search.request import SearchRequest
 from rmldnn_contract import __version__
 
+_INSTALLED_NAME = "rml-optimization"
 _BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE has ended
 
 app = typer.Typer(
@@ -283,10 +285,9 @@ def main() -> None:
     """Runs the command line: errors that a person can mend become one line and an exit code."""
     from rmldnn_contract.exit_status import EngineError
 
-    name = Path(sys.argv[0]).name
     try:
         with interruptible():
-            sys.exit(app(standalone_mode=False, prog_name=name if name == "rml-optimization" else None))
+            sys.exit(app(standalone_mode=False, prog_name=_program_name(sys.argv)))
     except SearchError as error:
         _fail(str(error), error.exit_code)
     except EngineError as error:
@@ -303,6 +304,13 @@ def main() -> None:
         from rml_search.crash import explain_unexpected
 
         _fail(*explain_unexpected(error))
+
+
+def _program_name(arguments: Sequence[str]) -> str | None:
+    """As the person types it where it is installed; None: Typer finds out how else it was started."""
+    # A shell completes programs, and never what stands behind "python".
+    is_for_a_shell = not {"--install-completion", "--show-completion"}.isdisjoint(arguments[1:])
+    return _INSTALLED_NAME if is_for_a_shell or Path(arguments[0]).name == _INSTALLED_NAME else None
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
