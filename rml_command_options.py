@@ -220,6 +220,13 @@ RetriesOption = Annotated[
 ReportOption = Annotated[
     bool, typer.Option("--report/--no-report", help="Write report/report.html when the search ends.")
 ]
+TensorBoardOption = Annotated[
+    Path | None, typer.Option("--tensorboard", metavar="DIR", help="Log trials and epochs for TensorBoard as well.")
+]
+MlflowOption = Annotated[
+    str | None,
+    typer.Option("--mlflow", metavar="URI", help="And in MLflow: http://HOST:PORT, or sqlite:///mlflow.db."),
+]
 
 # --- what `best` takes ---------------------------------------------------------------------------------
 

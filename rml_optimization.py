@@ -30,6 +30,7 @@ from rml_search.options import (
 from rml_search.paths import Workspace, shown
 from rml_search.plan import SearchPlan
 from rml_search.request import SearchRequest
+from rml_search.tracking_choice import TrackingChoice
 from rmldnn_contract import __version__
 
 _INSTALLED_NAME = "rml-optimization"
@@ -95,6 +96,8 @@ def search(
     max_consecutive_failures: options.MaxFailuresOption = 3,
     retries: options.RetriesOption = 1,
     report: options.ReportOption = True,
+    tensorboard: options.TensorBoardOption = None,
+    mlflow: options.MlflowOption = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Searches the optimizer, loss and learning rate that segment images best with rmldnn.
@@ -137,6 +140,7 @@ def search(
         None if confirm is None else ConfirmOptions(confirm, confirm_seeds),
         report,
         shared_choice(storage, study_name, artifacts, heartbeat),
+        TrackingChoice(tensorboard, mlflow),
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image, gpu)
     asked_for = request.resolve()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rml_search.errors import OptionError
 from rml_search.limits import Limits
 from rml_search.options import ConfirmOptions, JobChoice, SharedChoice, StudyChoice
+from rml_search.tracking_choice import TrackingChoice
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class SearchPlan:
     confirm: ConfirmOptions | None = None
     writes_report: bool = True
     shared: SharedChoice | None = None
+    tracking: TrackingChoice = field(default_factory=TrackingChoice)
 
     def __post_init__(self) -> None:
         if self.keep_top < 1:

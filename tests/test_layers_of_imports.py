@@ -22,7 +22,15 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
     "rml_optimization": {"rml_best", "rml_command_options", "rml_report", "rml_run", "rml_search", "rmldnn_contract"},
-    "rml_run": {"rml_confirmation", "rml_optuna", "rml_report", "rml_search", "rml_shared_study", "rml_storage"},
+    "rml_run": {
+        "rml_confirmation",
+        "rml_optuna",
+        "rml_report",
+        "rml_search",
+        "rml_shared_study",
+        "rml_storage",
+        "rml_tracking",
+    },
     "rml_artifacts": {"rml_search"},
     "rml_best": {"rml_search", "rml_shared_records"},
     "rml_shared_records": {"rml_optuna", "rml_search", "rml_shared_storage"},
@@ -52,8 +60,11 @@ ALLOWED_PARTS = {
     "rml_comparison": {"rml_search", "rmldnn_contract"},
     "rml_plots": {"rml_comparison", "rml_search", "rmldnn_contract"},
     "rml_report": {"rml_comparison", "rml_optuna", "rml_plots", "rml_search", "rml_storage", "rmldnn_contract"},
+    "rml_mlflow": {"rml_search", "rmldnn_contract"},
     "rml_samplers": {"rml_search", "rmldnn_contract"},
     "rml_storage": {"rml_search", "rmldnn_contract"},
+    "rml_tensorboard": {"rml_search", "rmldnn_contract"},
+    "rml_tracking": {"rml_mlflow", "rml_optuna", "rml_search", "rml_tensorboard"},
     "rml_search": {"rmldnn_contract"},
     "rmldnn_torch": {"rmldnn_contract"},
     "rmldnn_contract": set(),
@@ -77,13 +88,18 @@ OWNERS = {
         "rml_shared_study",
         "rml_storage",
     },
+    "mlflow": {"rml_mlflow"},
     "plotly": {"rml_plots"},
+    "tensorboard": {"rml_tensorboard"},
     "torch": {"rmldnn_torch"},
     "typer": {"rml_command_options", "rml_optimization"},
 }
 
+#: Part that a person may do without -> the extra that brings what it imports beyond the driver's dependencies.
+EXTRAS = {"rml_mlflow": "mlflow", "rml_tensorboard": "tensorboard"}
+
 #: Libraries that take from a tenth of a second to seconds to import.
-HEAVY = {"cv2", "docker", "h5py", "jinja2", "matplotlib", "optuna", "plotly", "scipy", "torch"}
+HEAVY = {"cv2", "docker", "h5py", "jinja2", "matplotlib", "mlflow", "optuna", "plotly", "scipy", "tensorboard", "torch"}
 
 
 def _sources(part: str) -> list[Path]:
@@ -152,10 +168,12 @@ def test_dependencies_list_all_that_is_imported() -> None:
     def listed(requirements: list[str]) -> set[str]:
         return {_normalized(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in requirements}
 
-    driver = ALLOWED_PARTS.keys() - {"rmldnn_torch"}
+    driver = ALLOWED_PARTS.keys() - {"rmldnn_torch"} - EXTRAS.keys()
     engine = {"rmldnn_contract", "rmldnn_torch"}
     assert _imported_distributions(driver) == listed(project["dependencies"])
     assert _imported_distributions(engine) == listed(project["optional-dependencies"]["engine"])
+    for part, extra in EXTRAS.items():
+        assert _imported_distributions({part}) == listed(project["optional-dependencies"][extra])
 
 
 def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:

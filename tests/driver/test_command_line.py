@@ -81,6 +81,8 @@ def test_verbs_have_help(type_in, verb):
         ([*NEEDED, "--image-size", "100000", "4"], "--image-size must be at most 16384", 2),
         ([*NEEDED, "--num-procs", "99999"], "--num-procs must be at most 1024", 2),
         ([*NEEDED, "--layers", "data"], "data is no file", 66),
+        ([*NEEDED, "--tensorboard", "layers.json"], "layers.json is no folder", 2),
+        ([*NEEDED, "--mlflow", "mlruns"], "use http://HOST:PORT or sqlite:///mlflow.db", 2),
         ([*NEEDED, "-l", "bce,nll"], "the loss nll needs a network that ends in softmax", 2),
     ],
 )
