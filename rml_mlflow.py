@@ -79,7 +79,9 @@ class MlflowLog:
             if str(number) in ended:
                 continue
             self.begin(number, Hyperparameters.from_point(trial.record.point), trial.ended - trial.record.seconds)
-            metrics = [metric for epoch in trial.epochs for metric in _epoch_metrics(epoch, trial.ended)]
+            there = {metric.step for metric in self.client.get_metric_history(self._runs[number], "accuracy")}
+            missing = [epoch for epoch in trial.epochs if epoch.epoch not in there]
+            metrics = [metric for epoch in missing for metric in _epoch_metrics(epoch, trial.ended)]
             for first in range(0, len(metrics), _MAX_METRICS):
                 self.client.log_batch(self._runs[number], metrics[first : first + _MAX_METRICS])
             self.end(trial.record, trial.ended)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from rml_search.addresses import without_password
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.observer import SearchObserver
 from rml_search.paths import Workspace
@@ -199,6 +200,11 @@ def past_trials(records: Sequence[TrialRecord], workspace: Workspace) -> list[Pa
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, as one line of a reasonable length."""
+    """What an error says, or the system's error behind it, as one line of a reasonable length."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return (text or type(error).__name__)[:200]
+    return without_password(text or type(error).__name__)[:200]

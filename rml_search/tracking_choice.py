@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from rml_search.addresses import without_password
 from rml_search.errors import OptionError
+
+#: What MLflow takes as a tracking URI, but for folders.
+_MLFLOW_ADDRESS = re.compile(r"databricks(-uc)?(://.+)?|https?://[^/].*|(sqlite|postgresql|mysql|mssql)(\+\w+)?://.+")
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,10 @@ class TrackingChoice:
                 raise OptionError(f"--tensorboard: {self.tensorboard} is no folder")
         if self.mlflow is not None:
             _need("--mlflow", "mlflow")
-            if self.mlflow.startswith("file:") or ("://" not in self.mlflow and self.mlflow != "databricks"):
+            if not _MLFLOW_ADDRESS.fullmatch(self.mlflow):
                 raise OptionError(
-                    f"--mlflow: not {self.mlflow!r}, MLflow no longer writes into folders: "
-                    "use http://HOST:PORT or sqlite:///mlflow.db"
+                    f"--mlflow: not {without_password(self.mlflow)!r}, but http://HOST:PORT or a database such as "
+                    "sqlite:///mlflow.db: MLflow no longer writes into folders"
                 )
 
 

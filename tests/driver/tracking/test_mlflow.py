@@ -120,7 +120,7 @@ def test_a_trial_that_was_killed_gets_its_end_and_other_searches_stay(database):
     assert sorted(found) == [7, 8]
     run, metrics = found[7]
     assert (run.info.status, run.data.tags["reason"], run.info.end_time) == ("FAILED", "the search was killed", 1002000)
-    assert dict(metrics["accuracy"]) == {1: 0.5, 2: 0.25}
+    assert metrics["accuracy"] == [(1, 0.5), (2, 0.25)]
     assert found[8][0].info.status == "RUNNING"
 
 

@@ -6,8 +6,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import api_pb2, metadata
 
+from rml_run import run_search
 from rml_search.hyperparameters import Hyperparameters
+from rml_search.options import RuntimeChoice
+from rml_search.plan import SearchPlan
 from rml_search.results import TrialRecord, TrialState
+from rml_search.runtime.choice import ChosenRuntime
 from rml_search.tracking import PastTrial
 from rml_search.tracking_choice import TrackingChoice
 from rml_tensorboard import TensorBoardLog
@@ -100,3 +104,25 @@ def test_a_folder_that_cannot_be_written_does_not_end_a_search(search_tracked, s
         == f"Not all of this search is in TensorBoard's folder {choice.tensorboard}: the same command logs the rest"
     )
     assert workspace.best_checkpoint.exists()
+
+
+def test_the_command_logs_and_a_problem_is_one_line_among_the_others(
+    workspace, make_options, scripted, script, tmp_path, monkeypatch
+):
+    chosen = ChosenRuntime(scripted(script([0.5]), script([0.75])), "a test")
+    monkeypatch.setattr("rml_search.runtime.choice.choose_runtime", lambda *_, **__: chosen)
+    folder = tmp_path / "runs"
+
+    def search(num_trials, place):
+        told = []
+        plan = SearchPlan(tracking=TrackingChoice(tensorboard=place), writes_report=False)
+        run_search(make_options(num_trials=num_trials), plan, workspace, RuntimeChoice(gpu=False), told.append)
+        return told
+
+    told = search(1, folder)
+    assert not any("TensorBoard" in line for line in told)
+    assert [run.curves["accuracy"] for run in runs(folder).values()] == [[(1, 0.5)]]
+    (tmp_path / "file").touch()
+    told = search(2, tmp_path / "file" / "runs")
+    assert sum("cannot be logged to now, and the search goes on: Not a directory" in line for line in told) == 1
+    assert any("| 0.750" in line for line in told)

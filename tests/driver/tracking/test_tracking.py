@@ -118,9 +118,11 @@ def test_what_cannot_be_is_refused_before_anything_starts(tmp_path, monkeypatch)
     file.touch()
     with pytest.raises(OptionError, match="is no folder"):
         TrackingChoice(tensorboard=file)
-    for address in ("mlruns", "file:///mlruns", ""):
-        with pytest.raises(OptionError, match=r"use http://HOST:PORT or sqlite:///mlflow\.db"):
+    for address in ("mlruns", "file:///mlruns", "", "htp://host", "http://"):
+        with pytest.raises(OptionError, match=r"but http://HOST:PORT or a database such as sqlite:///mlflow\.db"):
             TrackingChoice(mlflow=address)
+    for address in ("https://host:5000/a", "sqlite:///a.db", "postgresql+psycopg://me@host/b", "databricks"):
+        assert TrackingChoice(mlflow=address).mlflow == address
     monkeypatch.setattr("rml_search.tracking_choice.find_spec", lambda name: None)
     with pytest.raises(OptionError, match=r"needs the package tensorboard: pip install 'rml-.*\[tensorboard\]'"):
         TrackingChoice(tensorboard=tmp_path)
@@ -133,6 +135,14 @@ def test_passwords_are_not_kept(monkeypatch):
     assert describe_run(command, []).command == (
         "rml-optimization --mlflow 'https://me:***@host:5000/a' --storage postgresql://me@host/b"
     )
+
+
+def test_of_an_error_the_systems_own_word_is_told():
+    refused = ConnectionRefusedError(111, "Connection refused")
+    about_it = ValueError("Max retries exceeded with url: http://me:secret@host/api")
+    assert first_line(about_it) == "Max retries exceeded with url: http://me:***@host/api"
+    about_it.__context__ = refused
+    assert first_line(about_it) == "Connection refused"
 
 
 def test_an_error_without_words_is_told_by_its_name():
