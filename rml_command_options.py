@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from rml_search.completion import complete_files, complete_names
 from rml_search.executor.options import ExecutorName
 from rml_search.options import (
     DEFAULT_DOCKER_IMAGE,
     LOSS_NAMES,
     OPTIMIZER_NAMES,
     STORAGE_VARIABLE,
+    BestFormat,
+    Objective,
     PrunerName,
     RuntimeName,
     SamplerName,
@@ -53,11 +56,23 @@ NumTrialsOption = Annotated[
 ]
 OptimizersOption = Annotated[
     str | None,
-    typer.Option("--optimizers", "-o", metavar="LIST", help=f"Of {', '.join(OPTIMIZER_NAMES)}; with commas."),
+    typer.Option(
+        "--optimizers",
+        "-o",
+        metavar="LIST",
+        help=f"Of {', '.join(OPTIMIZER_NAMES)}; with commas.",
+        autocompletion=complete_names(OPTIMIZER_NAMES),
+    ),
 ]
 LossOption = Annotated[
     str | None,
-    typer.Option("--loss", "-l", metavar="LIST", help=f"Of {', '.join(LOSS_NAMES)}; with commas."),
+    typer.Option(
+        "--loss",
+        "-l",
+        metavar="LIST",
+        help=f"Of {', '.join(LOSS_NAMES)}; with commas.",
+        autocompletion=complete_names(LOSS_NAMES),
+    ),
 ]
 LayersOption = Annotated[
     str | None,
@@ -65,6 +80,7 @@ LayersOption = Annotated[
         "--layers",
         metavar="LIST",
         help="Network files, as Keras's model.to_json() writes them; with commas.  [default: ./layers.json]",
+        autocompletion=complete_files,
     ),
 ]
 LrRangeMinOption = Annotated[
@@ -121,7 +137,13 @@ ConfirmOption = Annotated[
 ]
 ConfirmSeedsOption = Annotated[int, typer.Option("--confirm-seeds", metavar="N", help="So many seeds for each.")]
 ObjectiveOption = Annotated[
-    str, typer.Option("--objective", metavar="LIST", help="accuracy, or accuracy,seconds for a Pareto front.")
+    str,
+    typer.Option(
+        "--objective",
+        metavar="LIST",
+        help="accuracy, or accuracy,seconds for a Pareto front.",
+        autocompletion=complete_names([objective.value for objective in Objective]),
+    ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Makes the search repeatable.")]
 
@@ -234,4 +256,17 @@ WaitOption = Annotated[
 
 ReportOption = Annotated[
     bool, typer.Option("--report/--no-report", help="Write report/report.html when the search ends.")
+]
+TensorBoardOption = Annotated[
+    Path | None, typer.Option("--tensorboard", metavar="DIR", help="Log trials and epochs for TensorBoard as well.")
+]
+MlflowOption = Annotated[
+    str | None,
+    typer.Option("--mlflow", metavar="URI", help="And in MLflow: http://HOST:PORT, or sqlite:///mlflow.db."),
+]
+
+# --- what `best` takes ---------------------------------------------------------------------------------
+
+BestFormatOption = Annotated[
+    BestFormat, typer.Option("--format", help="For people, or for programs: nothing else is printed then.")
 ]

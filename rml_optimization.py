@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -17,6 +18,7 @@ from rml_search.interruption import Interrupted, interruptible
 from rml_search.limits import Limits
 from rml_search.options import (
     DEFAULT_PRUNER,
+    BestFormat,
     ConfirmOptions,
     JobChoice,
     RuntimeChoice,
@@ -29,8 +31,10 @@ from rml_search.options import (
 from rml_search.paths import Workspace, shown
 from rml_search.plan import SearchPlan
 from rml_search.request import SearchRequest
+from rml_search.tracking_choice import TrackingChoice
 from rmldnn_contract import __version__
 
+_INSTALLED_NAME = "rml-optimization"
 _BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE has ended
 
 app = typer.Typer(
@@ -103,6 +107,8 @@ def search(
     slurm_account: options.SlurmAccountOption = None,
     slurm_option: options.SlurmFurtherOption = None,
     no_wait: options.WaitOption = False,
+    tensorboard: options.TensorBoardOption = None,
+    mlflow: options.MlflowOption = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Searches the optimizer, loss and learning rate that segment images best with rmldnn.
@@ -156,6 +162,7 @@ def search(
             slurm_option,
             no_wait,
         ).for_executor(executor),
+        TrackingChoice(tensorboard, mlflow),
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image, gpu)
     asked_for = request.resolve()
@@ -199,13 +206,15 @@ def infer(
 
 
 @app.command()
-def best() -> None:
-    """Show the best trial of the search in this folder."""
-    from rml_search.plain_output import best_table
-    from rml_search.results import read_list_acc
+def best(
+    best_format: options.BestFormatOption = BestFormat.TABLE,
+    storage: options.StorageOption = None,
+    study_name: options.StudyNameOption = None,
+) -> None:
+    """Show the best trial of the search in this folder, or of a shared study."""
+    from rml_best import describe_best
 
-    workspace = Workspace(Path.cwd())
-    typer.echo(best_table(read_list_acc(workspace), by_validation=workspace.validation.exists()))
+    typer.echo(describe_best(best_format, Workspace(Path.cwd()), shared_choice(storage, study_name)))
 
 
 @app.command()
@@ -302,10 +311,9 @@ def main() -> None:
     """Runs the command line: errors that a person can mend become one line and an exit code."""
     from rmldnn_contract.exit_status import EngineError
 
-    name = Path(sys.argv[0]).name
     try:
         with interruptible():
-            sys.exit(app(standalone_mode=False, prog_name=name if name == "rml-optimization" else None))
+            sys.exit(app(standalone_mode=False, prog_name=_program_name(sys.argv)))
     except SearchError as error:
         _fail(str(error), error.exit_code)
     except EngineError as error:
@@ -322,6 +330,13 @@ def main() -> None:
         from rml_search.crash import explain_unexpected
 
         _fail(*explain_unexpected(error))
+
+
+def _program_name(arguments: Sequence[str]) -> str | None:
+    """As the person types it where it is installed; None: Typer finds out how else it was started."""
+    # A shell completes programs, and never what stands behind "python".
+    is_for_a_shell = not {"--install-completion", "--show-completion"}.isdisjoint(arguments[1:])
+    return _INSTALLED_NAME if is_for_a_shell or Path(arguments[0]).name == _INSTALLED_NAME else None
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:

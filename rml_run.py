@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -129,16 +129,17 @@ def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tupl
 
 def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) -> None:
     from rml_search.search import Search
+    from rml_tracking import tracked
 
     options, plan, workspace, show = run.options, run.plan, run.workspace, run.show
     show(settings_table(settings))
     study.remember_run(describe_run(sys.argv, settings))
     with nullcontext() if plan.shared is None else setting_up(workspace):
         hold_out_validation_images(options, workspace, show)
-    observer = PlainObserver(options, show)
+    observer = tracked(PlainObserver(options, show), plan.tracking, study, workspace)
     running = Search(options, workspace, run.runtime, study, observer, plan.limits, run.slots, plan.keep_top)
     try:
-        with study.errors(workspace):
+        with closing(observer), study.errors(workspace):
             running.run()
     finally:
         with study.errors(workspace):

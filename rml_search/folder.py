@@ -50,6 +50,11 @@ def mark(workspace: Workspace, study: str) -> None:
     write_atomically(workspace.study_mark, f"{study}\n")
 
 
+def is_folder_of(workspace: Workspace, study: str) -> bool:
+    """Whether the results in the working directory are those of the shared study of this identity."""
+    return _study_of(workspace) == study
+
+
 @contextmanager
 def setting_up(workspace: Workspace) -> Iterator[None]:
     """What drivers that share a directory do one after the other, before their first trials."""

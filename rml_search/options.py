@@ -135,6 +135,15 @@ class RuntimeName(str, Enum):
     LOCAL = "local"
 
 
+class BestFormat(str, Enum):
+    """What ``best --format`` takes."""
+
+    TABLE = "table"  #: for people
+    JSON = "json"
+    TOML = "toml"
+    ENV = "env"  #: NAME=value lines for a shell
+
+
 class SamplerName(str, Enum):
     """What ``--sampler`` takes: Optuna's samplers for a mixed search space."""
 
@@ -230,7 +239,7 @@ class SharedChoice:
 
 
 def shared_choice(
-    storage: str | None, study_name: str | None, artifacts: str | None, heartbeat: float
+    storage: str | None, study_name: str | None, artifacts: str | None = None, heartbeat: float = 15.0
 ) -> SharedChoice | None:
     """What the options of a shared study say together; None without ``--storage``. Raises OptionError."""
     if storage is not None:

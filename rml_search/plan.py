@@ -9,6 +9,7 @@ from rml_search.executor.options import SlurmOptions
 from rml_search.limits import Limits
 from rml_search.options import ConfirmOptions, JobChoice, SharedChoice, StudyChoice
 from rml_search.paths import SHARED_JOURNAL
+from rml_search.tracking_choice import TrackingChoice
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class SearchPlan:
     writes_report: bool = True
     shared: SharedChoice | None = None
     slurm: SlurmOptions | None = None
+    tracking: TrackingChoice = field(default_factory=TrackingChoice)
 
     def __post_init__(self) -> None:
         if self.keep_top < 1:

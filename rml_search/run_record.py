@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from rml_search.addresses import without_password
 from rml_search.options import PRECISION_VARIABLE
 from rmldnn_contract import __version__
 
@@ -80,7 +81,7 @@ def _command(arguments: Sequence[str]) -> str:
     start = ["python", program] if Path(program).suffix == ".py" else [Path(program).name]
     precision = os.environ.get(PRECISION_VARIABLE)
     variables = [] if precision is None else [f"{PRECISION_VARIABLE}={shlex.quote(precision)}"]
-    return " ".join([*variables, shlex.join([*start, *rest])])
+    return " ".join([*variables, shlex.join([*start, *map(without_password, rest)])])
 
 
 def _versions() -> dict[str, str]:

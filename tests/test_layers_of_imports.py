@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
-    "rml_optimization": {"rml_command_options", "rml_report", "rml_run", "rml_search", "rmldnn_contract"},
+    "rml_optimization": {"rml_best", "rml_command_options", "rml_report", "rml_run", "rml_search", "rmldnn_contract"},
     "rml_cluster": {"rml_report", "rml_search", "rml_shared_study"},
     "rml_run": {
         "rml_cluster",
@@ -31,8 +31,11 @@ ALLOWED_PARTS = {
         "rml_search",
         "rml_shared_study",
         "rml_storage",
+        "rml_tracking",
     },
     "rml_artifacts": {"rml_search"},
+    "rml_best": {"rml_search", "rml_shared_records"},
+    "rml_shared_records": {"rml_optuna", "rml_search", "rml_shared_storage"},
     "rml_shared_storage": {"rml_search"},
     "rml_shared_study": {
         "rml_artifacts",
@@ -59,8 +62,11 @@ ALLOWED_PARTS = {
     "rml_comparison": {"rml_search", "rmldnn_contract"},
     "rml_plots": {"rml_comparison", "rml_search", "rmldnn_contract"},
     "rml_report": {"rml_comparison", "rml_optuna", "rml_plots", "rml_search", "rml_storage", "rmldnn_contract"},
+    "rml_mlflow": {"rml_search", "rmldnn_contract"},
     "rml_samplers": {"rml_search", "rmldnn_contract"},
     "rml_storage": {"rml_search", "rmldnn_contract"},
+    "rml_tensorboard": {"rml_search", "rmldnn_contract"},
+    "rml_tracking": {"rml_mlflow", "rml_optuna", "rml_search", "rml_tensorboard"},
     "rml_search": {"rmldnn_contract"},
     "rmldnn_torch": {"rmldnn_contract"},
     "rmldnn_contract": set(),
@@ -80,15 +86,21 @@ OWNERS = {
         "rml_plots",
         "rml_report",
         "rml_samplers",
+        "rml_shared_records",
         "rml_shared_storage",
         "rml_shared_study",
         "rml_storage",
     },
+    "mlflow": {"rml_mlflow"},
     "plotly": {"rml_plots"},
     "submitit": {"rml_search"},
+    "tensorboard": {"rml_tensorboard"},
     "torch": {"rmldnn_torch"},
     "typer": {"rml_command_options", "rml_optimization"},
 }
+
+#: Part that a person may do without -> the extra that brings what it imports beyond the driver's dependencies.
+EXTRAS = {"rml_mlflow": "mlflow", "rml_tensorboard": "tensorboard"}
 
 #: Libraries that take from a tenth of a second to seconds to import.
 HEAVY = {
@@ -98,10 +110,12 @@ HEAVY = {
     "h5py",
     "jinja2",
     "matplotlib",
+    "mlflow",
     "optuna",
     "plotly",
     "scipy",
     "submitit",
+    "tensorboard",
     "torch",
 }
 
@@ -172,11 +186,13 @@ def test_dependencies_list_all_that_is_imported() -> None:
     def listed(requirements: list[str]) -> set[str]:
         return {_normalized(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in requirements}
 
-    driver = ALLOWED_PARTS.keys() - {"rmldnn_torch"}
+    driver = ALLOWED_PARTS.keys() - {"rmldnn_torch"} - EXTRAS.keys()
     engine = {"rmldnn_contract", "rmldnn_torch"}
     cluster = listed(project["optional-dependencies"]["slurm"])
     assert _imported_distributions(driver) == listed(project["dependencies"]) | cluster
     assert _imported_distributions(engine) == listed(project["optional-dependencies"]["engine"])
+    for part, extra in EXTRAS.items():
+        assert _imported_distributions({part}) == listed(project["optional-dependencies"][extra])
 
 
 def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:

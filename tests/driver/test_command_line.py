@@ -42,7 +42,7 @@ def test_help_names_every_option_and_verb_in_80_columns(type_in):
         --batch-size --test-batch-size --image-size --seed --executor --workers --no-wait
         --slurm-partition --slurm-gpus --slurm-cpus --slurm-memory --slurm-time --slurm-account --slurm-option
         --install-completion --show-completion
-        --report --no-report infer best report prepare demo doctor"""
+        --report --no-report --tensorboard --mlflow infer best report prepare demo doctor"""
     for option in options.split():
         assert option in answer.stdout, option
     assert max(map(len, answer.stdout.splitlines())) <= 80
@@ -85,6 +85,8 @@ def test_verbs_have_help(type_in, verb):
         ([*NEEDED, "--image-size", "100000", "4"], "--image-size must be at most 16384", 2),
         ([*NEEDED, "--num-procs", "99999"], "--num-procs must be at most 1024", 2),
         ([*NEEDED, "--layers", "data"], "data is no file", 66),
+        ([*NEEDED, "--tensorboard", "layers.json"], "layers.json is no folder", 2),
+        ([*NEEDED, "--mlflow", "mlruns"], "but http://HOST:PORT or a database", 2),
         ([*NEEDED, "-l", "bce,nll"], "the loss nll needs a network that ends in softmax", 2),
     ],
 )
