@@ -144,3 +144,11 @@ MaxFailuresOption = Annotated[
 RetriesOption = Annotated[
     int, typer.Option("--retries", metavar="N", help="Further tries after failures of the machine.")
 ]
+
+# --- what is shown of it -------------------------------------------------------------------------------
+
+PlainOption = Annotated[
+    bool, typer.Option("--plain", help="A line for each epoch and trial.  [default: a live view on a terminal]")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only the last table, and errors.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="For other programs: one JSON object a line.")]

@@ -15,6 +15,7 @@ import typer
 
 import rml_command_options as options
 from rml_search.devices import Slot, plan_slots
+from rml_search.display import Display, DisplayName, SearchEnd, SearchFacts, display_name, open_display
 from rml_search.errors import OptionError, SearchError
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.limits import Limits
@@ -33,7 +34,7 @@ from rml_search.options import (
     parse_names,
     split_list,
 )
-from rml_search.paths import Workspace, shown
+from rml_search.paths import Workspace
 from rml_search.results import earlier_results_aside, finish_move_back
 from rmldnn_contract import __version__
 
@@ -92,6 +93,9 @@ def search(
     target_accuracy: options.TargetAccuracyOption = None,
     max_consecutive_failures: options.MaxFailuresOption = 3,
     retries: options.RetriesOption = 1,
+    plain: options.PlainOption = False,
+    quiet: options.QuietOption = False,
+    as_json: options.JsonOption = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Searches the optimizer, loss and learning rate that segment images best with rmldnn.
@@ -125,6 +129,7 @@ def search(
         StudyChoice(sampler, pruner, fresh, allow_duplicates, warm_start, tuple(enqueue or ())),
         JobChoice(jobs, split_list(devices)),
         Limits(timeout, trial_timeout, stall_timeout, target_accuracy, max_consecutive_failures, retries),
+        display_name(plain=plain, quiet=quiet, as_json=as_json),
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
     run_search(search_options, plan, Workspace(Path.cwd()), choice, gpu)
@@ -137,6 +142,7 @@ class SearchPlan:
     study: StudyChoice = field(default_factory=StudyChoice)
     jobs: JobChoice = field(default_factory=JobChoice)
     limits: Limits = field(default_factory=Limits)
+    display: DisplayName = DisplayName.PLAIN
 
 
 def run_search(
@@ -152,10 +158,11 @@ def run_search(
     from rml_search.links import check_links
     from rml_search.lock import only_search_in
     from rml_search.network_file import check_losses, check_network_file
-    from rml_search.plain_output import settings_table
+    from rml_search.plain_output import settings_rows
     from rml_search.runtime.choice import prepare_runtime
     from rml_storage import can_go_on
 
+    display = open_display(plan.display, typer.echo)
     check_precision()
     network = check_network_file(options.layers)
     check_losses(network, options.losses)
@@ -163,18 +170,18 @@ def run_search(
     if options.transfer_learning is not None:
         check_transfer_learning_file(options.transfer_learning)
     summary = check_data_set(options.data)
-    ready = prepare_runtime(choice, workspace, gpu, options.num_procs, typer.echo)
+    ready = prepare_runtime(choice, workspace, gpu, options.num_procs, display.say)
     slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
     if ready.runtime.in_container:
         check_links(data_set_folders(options.data), workspace)
     with only_search_in(workspace):
         ready.runtime.remove_leftovers()
-        settings = settings_table(options, plan.study, summary, ready, len(slots))
+        settings = settings_rows(options, plan.study, summary, ready, len(slots))
         finish_move_back(workspace)
         # A study that is there is gone on with; anything else that is there makes place.
         goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
-        with nullcontext() if goes_on else earlier_results_aside(workspace, typer.echo):
-            _search(options, plan, workspace, ready.runtime, slots, settings)
+        with nullcontext() if goes_on else earlier_results_aside(workspace, display.say):
+            _search(options, plan, workspace, ready.runtime, slots, settings, display)
 
 
 def _search(
@@ -183,26 +190,27 @@ def _search(
     workspace: Workspace,
     runtime: Runtime,
     slots: Sequence[Slot],
-    settings: str,
+    settings: Sequence[tuple[str, str]],
+    display: Display,
 ) -> None:
     from rml_optuna import open_study
-    from rml_search.plain_output import PlainObserver, best_table
     from rml_search.search import Search
     from rml_storage import database_errors
 
-    study = open_study(workspace, options, plan.study, typer.echo)
-    typer.echo(settings)
-    running = Search(options, workspace, runtime, study, PlainObserver(options, typer.echo), plan.limits, slots)
+    study = open_study(workspace, options, plan.study, display.say)
+    observer = display.begin(SearchFacts(options, workspace, settings, study.records()))
+    running = Search(options, workspace, runtime, study, observer, plan.limits, slots)
+    error: str | None = None
     try:
-        with database_errors(workspace):
+        with display.watching(), database_errors(workspace):
             running.run()
+    except BaseException as problem:
+        error = str(problem)
+        raise
     finally:
         with database_errors(workspace):
-            typer.echo(best_table(running.records))
+            display.end(SearchEnd(running.records, running.ended_early, error))
             study.close()
-    if running.ended_early is not None:
-        typer.echo(f"The search has ended before {options.num_trials} trials: {running.ended_early}")
-    typer.echo(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
 
 
 # --- the other commands ------------------------------------------------------------------------------
@@ -241,6 +249,18 @@ def best() -> None:
 
 
 @app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the search runs.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for other programs.")] = False,
+) -> None:
+    """Say how far a search has come that runs elsewhere."""
+    from rml_search.status_output import status_text
+    from rml_status import folder_progress
+
+    typer.echo(status_text(folder_progress(Workspace(folder)), as_json=as_json))
+
+
+@app.command()
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Kaggle's folder or zip of images and masks.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the data set.")] = Path("data"),
@@ -261,6 +281,7 @@ def prepare(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the demo.")] = Path("demo"),
+    plain: options.PlainOption = False,
 ) -> None:
     """Search, train and infer on synthetic images, on the CPU."""
     from rml_search.demo import demo_options, write_demo_files
@@ -273,7 +294,8 @@ def demo(
     prepare_runtime(choice, workspace, gpu=False, num_procs=1, show=typer.echo)
     typer.echo(f"Making synthetic ultrasound images in {out}")
     write_demo_files(workspace.root)
-    plan = SearchPlan(StudyChoice(is_fresh=True))
+    display = display_name(plain=plain, quiet=False, as_json=False)
+    plan = SearchPlan(StudyChoice(is_fresh=True), display=display)
     run_search(demo_options(workspace.root), plan, workspace, choice, gpu=False)
     infer_and_show(InferOptions(gallery=out / "gallery.png"), workspace, choice, False, typer.echo)
     typer.echo(f"The demo took {time.monotonic() - started:.0f} s")

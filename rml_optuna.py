@@ -29,6 +29,9 @@ from rmldnn_contract.training_log import EpochRecord
 
 STUDY_NAME = "rml-optimization"
 
+#: The user attribute of a study that says how many trials it shall have.
+NUM_TRIALS = "num_trials"
+
 #: Learning rates that agree within this factor are the same point of the search space.
 SAME_LEARNING_RATE = 1.005
 
@@ -111,13 +114,7 @@ class OptunaStudy:
 
     def records(self) -> Sequence[TrialRecord]:
         """All trials of this search that have ended and were run, by number."""
-        trials = self._trials()
-        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
-        return [
-            _record(trial, repeated)
-            for trial in trials
-            if trial.state.is_finished() and _is_whole(trial) and not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
-        ]
+        return ended_trials(self._trials())
 
     def recover(self) -> int:
         """Ends the trials that a killed search has left running, and puts them first in line; how many there were."""
@@ -284,6 +281,8 @@ def open_study(
             load_if_exists=True,
         )
         _check_settings(study, study_settings(options), workspace)
+        if study.user_attrs.get(NUM_TRIALS) != options.num_trials:
+            study.set_user_attr(NUM_TRIALS, options.num_trials)
         opened = OptunaStudy(study, storage, options, choice.sampler, choice.allows_duplicates)
         num_left = opened.recover()
         if num_left:
@@ -354,6 +353,25 @@ def _is_same(point: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _is_whole(trial: FrozenTrial) -> bool:
     """Whether all hyperparameters were drawn before the search was killed."""
     return trial.params.keys() >= {"optimizer", "loss", "learning_rate"}
+
+
+def ended_trials(trials: Sequence[FrozenTrial]) -> list[TrialRecord]:
+    """Those of a search that have ended and were run, of all that its study holds."""
+    repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
+    return [
+        _record(trial, repeated)
+        for trial in trials
+        if trial.state.is_finished() and _is_whole(trial) and not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
+    ]
+
+
+def running_trials(trials: Sequence[FrozenTrial]) -> list[tuple[FrozenTrial, Hyperparameters]]:
+    """Those that the study takes for running, with what they are tried with."""
+    running = [trial for trial in trials if trial.state is OptunaState.RUNNING and _is_whole(trial)]
+    return [
+        (trial, Hyperparameters(trial.params["optimizer"], trial.params["loss"], trial.params["learning_rate"]))
+        for trial in running
+    ]
 
 
 def _record(trial: FrozenTrial, repeated: set[int | None]) -> TrialRecord:

@@ -15,7 +15,7 @@ import optuna
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from rml_search.errors import StudyError
+from rml_search.errors import NoResultsError, StudyError
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, shown
 from rml_search.study_settings import study_settings
@@ -104,3 +104,42 @@ def open_storage(workspace: Workspace) -> optuna.storages.RDBStorage:
         return connection
 
     return optuna.storages.RDBStorage(storage_url(workspace), engine_kwargs={"creator": connect})
+
+
+@contextmanager
+def study_to_read(workspace: Workspace) -> Iterator[optuna.Study]:
+    """The study in ``study.db``, while a search may be writing to it: nothing is written, and no writer waits.
+
+    Raises:
+        NoResultsError: there is none.
+        StudyError: it cannot be read.
+    """
+    path = workspace.study_database
+    if not path.is_file():
+        raise NoResultsError(f"there is no {shown(path)}: no search has run in this folder")
+    # Without a journal beside it nobody writes; opened as a file that changes, SQLite would leave a journal behind.
+    has_journal = any(file.exists() for file in workspace.study_files()[1:])
+    address = f"{path.as_uri()}?mode=ro{'' if has_journal else '&immutable=1'}"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(address, uri=True, timeout=_LOCK_SECONDS, check_same_thread=False)
+
+    with database_errors(workspace):
+        storage = optuna.storages.RDBStorage(
+            storage_url(workspace),
+            engine_kwargs={"creator": connect},
+            skip_compatibility_check=True,
+            skip_table_creation=True,
+        )
+        try:
+            yield _only_study(storage, path)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def _only_study(storage: optuna.storages.BaseStorage, path: Path) -> optuna.Study:
+    names = [study.study_name for study in storage.get_all_studies()]
+    if len(names) != 1:
+        raise StudyError(f"{shown(path)} holds {len(names)} studies, not one")
+    return optuna.load_study(study_name=names[0], storage=storage)

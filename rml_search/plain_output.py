@@ -31,13 +31,13 @@ def grid(rows: Rows, headers: tuple[str, str]) -> str:
     return tabulate(rows, headers=headers, tablefmt="grid", maxcolwidths=list(_COLUMN_WIDTHS), disable_numparse=True)
 
 
-def settings_table(
+def settings_rows(
     options: SearchOptions, study: StudyChoice, data: DataSetSummary, ready: ReadyRuntime, num_jobs: int
-) -> str:
-    """What a search is about to do."""
+) -> list[tuple[str, str]]:
+    """What a search is about to do: names and values."""
     scheduler = "none" if options.lr_scheduler_gamma is None else f"Exponential, gamma {options.lr_scheduler_gamma:g}"
     low, high = options.lr_range
-    rows = [
+    return [
         ("Trials", str(options.num_trials)),
         ("Epochs of a trial", str(options.num_epochs)),
         ("Optimizers", ", ".join(options.optimizers)),
@@ -61,6 +61,10 @@ def settings_table(
         ("Processes of a trial", str(options.num_procs)),
         ("Trials at a time", str(num_jobs)),
     ]
+
+
+def settings_table(rows: Rows) -> str:
+    """The settings of a search, for people."""
     return grid(rows, ("Setting", "Value"))
 
 

@@ -240,8 +240,10 @@ class Search:
         fails_by_chance = result.state is TrialState.FAILED and result.is_machines_fault
         could_not_run = result.is_broken_off or result.every_trial_would_fail
         if could_not_run and result.state is TrialState.FAILED:
+            result = replace(result, is_tried_again=True)
             self.study.try_again(result, attempt)
         elif fails_by_chance and attempt < self.limits.retries:
+            result = replace(result, is_tried_again=True)
             self.study.try_again(result, attempt + 1)
         else:
             self.study.finish(result, self._digest_if_best(result))

@@ -21,10 +21,18 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
-    "rml_optimization": {"rml_command_options", "rml_optuna", "rml_search", "rml_storage", "rmldnn_contract"},
+    "rml_optimization": {
+        "rml_command_options",
+        "rml_optuna",
+        "rml_search",
+        "rml_status",
+        "rml_storage",
+        "rmldnn_contract",
+    },
     "rml_command_options": {"rml_search", "rmldnn_contract"},
     "rml_optuna": {"rml_samplers", "rml_search", "rml_storage", "rmldnn_contract"},
     "rml_samplers": {"rml_search", "rmldnn_contract"},
+    "rml_status": {"rml_optuna", "rml_search", "rml_storage", "rmldnn_contract"},
     "rml_storage": {"rml_search", "rmldnn_contract"},
     "rml_search": {"rmldnn_contract"},
     "rmldnn_torch": {"rmldnn_contract"},
@@ -34,13 +42,14 @@ ALLOWED_PARTS = {
 #: Library -> the only parts that may import it.
 OWNERS = {
     "docker": {"rml_search"},
-    "optuna": {"rml_optuna", "rml_samplers", "rml_storage"},
+    "optuna": {"rml_optuna", "rml_samplers", "rml_status", "rml_storage"},
+    "rich": {"rml_search"},
     "torch": {"rmldnn_torch"},
     "typer": {"rml_command_options", "rml_optimization"},
 }
 
 #: Libraries that take from a tenth of a second to seconds to import.
-HEAVY = {"cv2", "docker", "h5py", "matplotlib", "optuna", "plotly", "scipy", "torch"}
+HEAVY = {"cv2", "docker", "h5py", "matplotlib", "optuna", "plotly", "rich", "scipy", "torch"}
 
 
 def _sources(part: str) -> list[Path]:
