@@ -51,26 +51,26 @@ NumTrialsOption = Annotated[
 ]
 OptimizersOption = Annotated[
     str | None,
-    typer.Option(
-        "--optimizers", "-o", metavar="LIST", help=f"Of {', '.join(OPTIMIZER_NAMES)}; with commas.  [required]"
-    ),
+    typer.Option("--optimizers", "-o", metavar="LIST", help=f"Of {', '.join(OPTIMIZER_NAMES)}; with commas."),
 ]
 LossOption = Annotated[
     str | None,
-    typer.Option("--loss", "-l", metavar="LIST", help=f"Of {', '.join(LOSS_NAMES)}; with commas.  [required]"),
+    typer.Option("--loss", "-l", metavar="LIST", help=f"Of {', '.join(LOSS_NAMES)}; with commas."),
 ]
 LayersOption = Annotated[
-    Path,
+    str | None,
     typer.Option(
         "--layers",
-        metavar="FILE",
-        help="Network, as Keras's model.to_json() writes it.  [default: ./layers.json]",
-        show_default=False,
+        metavar="LIST",
+        help="Network files, as Keras's model.to_json() writes them; with commas.  [default: ./layers.json]",
     ),
 ]
-LrRangeMinOption = Annotated[float, typer.Option("--lr-range-min", "-lr-min", metavar="X", help="Least learning rate.")]
+LrRangeMinOption = Annotated[
+    float | None, typer.Option("--lr-range-min", "-lr-min", metavar="X", help="Least learning rate.  [default: 0.001]")
+]
 LrRangeMaxOption = Annotated[
-    float, typer.Option("--lr-range-max", "-lr-max", metavar="X", help="Largest learning rate.")
+    float | None,
+    typer.Option("--lr-range-max", "-lr-max", metavar="X", help="Largest learning rate.  [default: 0.01]"),
 ]
 LrSchedulerOption = Annotated[
     bool, typer.Option("--lr-scheduler/--no-lr-scheduler", help="Let the learning rate decay exponentially.")
@@ -83,24 +83,32 @@ TransferLearningOption = Annotated[
     typer.Option("--transfer-learning", "-tl", metavar="FILE", help="Weights to start from, .h5 or .pt."),
 ]
 DataOption = Annotated[
-    Path,
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder with {train,test}/{inputs,targets}.  [default: ./data]"),
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option("--batch-size", metavar="N", min=1, help="Images of a training batch.  [default: 32]"),
+]
+TestBatchSizeOption = Annotated[
+    int | None, typer.Option("--test-batch-size", metavar="N", min=1, help="Of a test batch.  [default: 64]")
+]
+ImageSizeOption = Annotated[
+    tuple[int, int] | None,
+    typer.Option("--image-size", metavar="WIDTH HEIGHT", help="Images are resized to this.  [default: 256 256]"),
+]
+ConfigOption = Annotated[
+    Path | None,
     typer.Option(
-        "--data",
-        metavar="DIR",
-        help="Folder with {train,test}/{inputs,targets}.  [default: ./data]",
-        show_default=False,
+        "--config", metavar="FILE", help="Your own rmldnn configuration: it stays as it is but for what is searched."
     ),
 ]
-BatchSizeOption = Annotated[int, typer.Option("--batch-size", metavar="N", help="Images of a training batch.")]
-TestBatchSizeOption = Annotated[int, typer.Option("--test-batch-size", metavar="N", help="Of a test batch.")]
-ImageSizeOption = Annotated[
-    tuple[int, int],
-    typer.Option(
-        "--image-size",
-        metavar="WIDTH HEIGHT",
-        help="Images are resized to this.  [default: 256 256]",
-        show_default=False,
-    ),
+SearchSpaceOption = Annotated[
+    Path | None,
+    typer.Option("--search-space", metavar="FILE", help="TOML file of further hyperparameters; see README."),
+]
+ObjectiveOption = Annotated[
+    str, typer.Option("--objective", metavar="LIST", help="accuracy, or accuracy,seconds for a Pareto front.")
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Makes the search repeatable.")]
 
@@ -118,6 +126,9 @@ WarmStartOption = Annotated[
 EnqueueOption = Annotated[
     list[str] | None,
     typer.Option("--enqueue", metavar="JSON", help='Try first, as {"optimizer": "adam"}; may be repeated.'),
+]
+KeepTopOption = Annotated[
+    int, typer.Option("--keep-top", metavar="K", help="Keep the checkpoints of the K best trials.")
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at a time.")]
 DevicesOption = Annotated[

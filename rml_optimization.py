@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -20,8 +20,6 @@ from rml_search.errors import OptionError, SearchError
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.limits import Limits
 from rml_search.options import (
-    LOSS_NAMES,
-    OPTIMIZER_NAMES,
     JobChoice,
     PrunerName,
     RuntimeChoice,
@@ -31,17 +29,15 @@ from rml_search.options import (
     StudyChoice,
     check_precision,
     check_transfer_learning_file,
-    parse_names,
     split_list,
 )
 from rml_search.paths import Workspace
+from rml_search.request import SearchRequest
 from rml_search.results import earlier_results_aside, finish_move_back
 from rmldnn_contract import __version__
 
 if TYPE_CHECKING:
     from rml_search.runtime.base import Runtime
-
-Value = TypeVar("Value")
 
 _BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE has ended
 
@@ -67,24 +63,28 @@ def search(
     num_procs: options.NumProcsOption = 1,
     optimizers: options.OptimizersOption = None,
     loss: options.LossOption = None,
-    layers: options.LayersOption = Path("./layers.json"),
-    lr_range_min: options.LrRangeMinOption = 0.001,
-    lr_range_max: options.LrRangeMaxOption = 0.01,
+    layers: options.LayersOption = None,
+    lr_range_min: options.LrRangeMinOption = None,
+    lr_range_max: options.LrRangeMaxOption = None,
     lr_scheduler: options.LrSchedulerOption = False,
     lr_scheduler_gamma: options.LrSchedulerGammaOption = 0.95,
     transfer_learning: options.TransferLearningOption = None,
     runtime: options.RuntimeOption = RuntimeName.AUTO,
-    data: options.DataOption = Path("./data"),
-    batch_size: options.BatchSizeOption = 32,
-    test_batch_size: options.TestBatchSizeOption = 64,
-    image_size: options.ImageSizeOption = (256, 256),
+    data: options.DataOption = None,
+    batch_size: options.BatchSizeOption = None,
+    test_batch_size: options.TestBatchSizeOption = None,
+    image_size: options.ImageSizeOption = None,
     seed: options.SeedOption = None,
+    config: options.ConfigOption = None,
+    search_space: options.SearchSpaceOption = None,
+    objective: options.ObjectiveOption = "accuracy",
     fresh: options.FreshOption = False,
     sampler: options.SamplerOption = SamplerName.TPE,
     pruner: options.PrunerOption = PrunerName.NONE,
     allow_duplicates: options.DuplicatesOption = False,
     warm_start: options.WarmStartOption = None,
     enqueue: options.EnqueueOption = None,
+    keep_top: options.KeepTopOption = 1,
     jobs: options.JobsOption = 1,
     devices: options.DevicesOption = None,
     timeout: options.TimeoutOption = None,
@@ -109,14 +109,15 @@ def search(
     if ctx.invoked_subcommand is not None:
         _refuse_options_before(ctx, ctx.invoked_subcommand)
         return
-    search_options = SearchOptions(
-        num_trials=_required("--num-trials", num_trials),
-        num_epochs=_required("--num-epochs", num_epochs),
-        optimizers=parse_names("--optimizers", "optimizer", _required("--optimizers", optimizers), OPTIMIZER_NAMES),
-        losses=parse_names("--loss", "loss", _required("--loss", loss), LOSS_NAMES),
+    request = SearchRequest(
+        num_trials=num_trials,
+        num_epochs=num_epochs,
+        optimizers=optimizers,
+        loss=loss,
         layers=layers,
         data=data,
-        lr_range=(lr_range_min, lr_range_max),
+        lr_range_min=lr_range_min,
+        lr_range_max=lr_range_max,
         lr_scheduler_gamma=lr_scheduler_gamma if lr_scheduler else None,
         transfer_learning=transfer_learning,
         batch_size=batch_size,
@@ -124,25 +125,34 @@ def search(
         image_size=image_size,
         num_procs=num_procs,
         seed=seed,
+        config=config,
+        search_space=search_space,
+        objective=objective,
     )
     plan = SearchPlan(
         StudyChoice(sampler, pruner, fresh, allow_duplicates, warm_start, tuple(enqueue or ())),
         JobChoice(jobs, split_list(devices)),
         Limits(timeout, trial_timeout, stall_timeout, target_accuracy, max_consecutive_failures, retries),
+        keep_top,
         display_name(plain=plain, quiet=quiet, as_json=as_json),
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
-    run_search(search_options, plan, Workspace(Path.cwd()), choice, gpu)
+    run_search(request.resolve(), plan, Workspace(Path.cwd()), choice, gpu)
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """How a search goes about: what draws its trials, how many run at a time, when they end."""
+    """How a search goes about: what draws its trials, how many run at a time, when they end, what is kept of them."""
 
     study: StudyChoice = field(default_factory=StudyChoice)
     jobs: JobChoice = field(default_factory=JobChoice)
     limits: Limits = field(default_factory=Limits)
+    keep_top: int = 1
     display: DisplayName = DisplayName.PLAIN
+
+    def __post_init__(self) -> None:
+        if self.keep_top < 1:
+            raise OptionError(f"--keep-top must be at least 1, not {self.keep_top}")
 
 
 def run_search(
@@ -154,26 +164,27 @@ def run_search(
         SearchError: something is not as the search needs it; nothing was started or moved, or what had
             finished by then is kept.
     """
-    from rml_search.dataset import check_data_set, data_set_folders
+    from rml_search.dataset import check_data_set
     from rml_search.links import check_links
     from rml_search.lock import only_search_in
-    from rml_search.network_file import check_losses, check_network_file
+    from rml_search.network_file import check_networks
     from rml_search.plain_output import settings_rows
     from rml_search.runtime.choice import prepare_runtime
+    from rml_search.space_check import check_space
+    from rml_search.study_settings import data_places
     from rml_storage import can_go_on
 
     display = open_display(plan.display, typer.echo)
     check_precision()
-    network = check_network_file(options.layers)
-    check_losses(network, options.losses)
-    options = replace(options, grayscale=network.input_channels == 1, loss_source=network.loss_source)
+    options = check_networks(options)
+    check_space(options, workspace)
     if options.transfer_learning is not None:
         check_transfer_learning_file(options.transfer_learning)
-    summary = check_data_set(options.data)
+    summary = None if options.data is None else check_data_set(options.data)
     ready = prepare_runtime(choice, workspace, gpu, options.num_procs, display.say)
     slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
     if ready.runtime.in_container:
-        check_links(data_set_folders(options.data), workspace)
+        check_links((place for place in data_places(options) if place.is_dir()), workspace)
     with only_search_in(workspace):
         ready.runtime.remove_leftovers()
         settings = settings_rows(options, plan.study, summary, ready, len(slots))
@@ -199,7 +210,7 @@ def _search(
 
     study = open_study(workspace, options, plan.study, display.say)
     observer = display.begin(SearchFacts(options, workspace, settings, study.records()))
-    running = Search(options, workspace, runtime, study, observer, plan.limits, slots)
+    running = Search(options, workspace, runtime, study, observer, plan.limits, slots, plan.keep_top)
     error: str | None = None
     try:
         with display.watching(), database_errors(workspace):
@@ -328,12 +339,6 @@ def _refuse_options_before(ctx: typer.Context, command: str) -> None:
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise OptionError(f"--{name.replace('_', '-')} stands before {command}: put it after")
-
-
-def _required(option: str, value: Value | None) -> Value:
-    if value is None:
-        raise OptionError(f"{option} is missing; see --help")
-    return value
 
 
 def main() -> None:

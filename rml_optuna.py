@@ -1,12 +1,12 @@
 """The study: which hyperparameters are tried next, and what has become of those before, in Optuna's database.
 
-With ``rml_samplers`` and ``rml_storage`` the only module that imports Optuna.
+With ``rml_buffered_storage``, ``rml_distributions``, ``rml_samplers`` and ``rml_storage`` the only module that imports
+Optuna.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,12 +16,15 @@ import optuna
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from rml_samplers import build_pruner, build_sampler, grid
+from rml_buffered_storage import BufferedStorage
+from rml_distributions import DIRECTIONS, distributions, suggest
+from rml_samplers import build_pruner, build_sampler
 from rml_search.errors import OptionError, StudyError
 from rml_search.hyperparameters import Hyperparameters
-from rml_search.options import SamplerName, SearchOptions, StudyChoice
+from rml_search.options import Objective, PrunerName, SamplerName, SearchOptions, StudyChoice
 from rml_search.paths import Workspace, shown
 from rml_search.results import TrialRecord, TrialResult, TrialState
+from rml_search.search_space import SearchSpace, Value
 from rml_search.study import Suggestion
 from rml_search.study_settings import check_same_study, study_settings
 from rml_storage import database_errors, load_other_study, open_storage
@@ -32,9 +35,6 @@ STUDY_NAME = "rml-optimization"
 #: The user attribute of a study that says how many trials it shall have.
 NUM_TRIALS = "num_trials"
 
-#: Learning rates that agree within this factor are the same point of the search space.
-SAME_LEARNING_RATE = 1.005
-
 _STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
     TrialState.PRUNED: OptunaState.PRUNED,
@@ -42,6 +42,8 @@ _STATES = {
 }
 _NAMES = {state: name for name, state in _STATES.items()}
 _MAX_DRAWS = 50
+#: Of larger search spaces nobody tries every point.
+_MAX_COUNTED_POINTS = 10_000
 
 # User attributes of a trial.
 _RECORD = "record"  #: what stands of it in list_acc.json, where it is not to be read from the trial itself
@@ -62,17 +64,20 @@ class OptunaStudy:
     """
 
     study: optuna.Study
-    storage: optuna.storages.RDBStorage
+    storage: BufferedStorage
     options: SearchOptions
     sampler: SamplerName = SamplerName.TPE
     allows_duplicates: bool = False
     _running: dict[int, optuna.Trial] = field(default_factory=dict)
     _read: list[FrozenTrial] | None = None
+    _space: SearchSpace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._space = self.options.space
 
     def close(self) -> None:
         """Closes the database, which then is one file again."""
-        self.storage.remove_session()
-        self.storage.engine.dispose()
+        self.storage.close()
 
     def ask(self) -> Suggestion | None:
         """The next trial: first those put in line, then what the sampler draws."""
@@ -85,23 +90,31 @@ class OptunaStudy:
             self.study.sampler = build_sampler(self.sampler, self._seed(), self.options)
             trial = self.study.ask()
             self._read = None
-            suggestion = Suggestion(trial.number, suggest(trial, self.options), trial.user_attrs.get(_ATTEMPT, 0))
-            twin = self._twin(trial, suggestion.hyperparameters)
+            point = suggest(trial, self._space)
+            twin = self._twin(trial, point)
             if twin is None:
                 self._running[trial.number] = trial
-                return suggestion
+                self.storage.save()
+                hyperparameters = Hyperparameters.from_point(point)
+                return Suggestion(trial.number, hyperparameters, trial.user_attrs.get(_ATTEMPT, 0))
             trial.set_user_attr(_DUPLICATES, twin)
             self.study.tell(trial, state=OptunaState.FAIL)
             self._read = None
         return None
 
     def report(self, number: int, epoch: EpochRecord) -> bool:
-        """Stores the accuracy of an epoch; whether the pruner wants the trial to end."""
+        """Takes in the accuracy of an epoch; whether the pruner wants the trial to end."""
         if epoch.accuracy is None:
             return False
         trial = self._running[number]
+        if len(self.options.objectives) > 1:
+            return False  # Optuna keeps no reports of trials with several objectives, and prunes none of them
         trial.report(epoch.accuracy, step=epoch.epoch)
         return trial.should_prune() and epoch.epoch < epoch.num_epochs
+
+    def keep_up(self) -> None:
+        """Stores what was reported a second ago."""
+        self.storage.save_what_is_due()
 
     def finish(self, result: TrialResult, checkpoint_sha256: str | None) -> None:
         """Stores how a trial has ended, in one step: before it the trial is running, after it all is known."""
@@ -114,7 +127,7 @@ class OptunaStudy:
 
     def records(self) -> Sequence[TrialRecord]:
         """All trials of this search that have ended and were run, by number."""
-        return ended_trials(self._trials())
+        return ended_trials(self._trials(), self._is_whole)
 
     def recover(self) -> int:
         """Ends the trials that a killed search has left running, and puts them first in line; how many there were."""
@@ -126,9 +139,11 @@ class OptunaStudy:
                 self._tell_as_recorded(trial)
                 continue
             # First in line, then ended: killed in between, this finds it in line already.
-            if _is_whole(trial) and trial.number not in repeated:
+            if self._is_whole(trial) and trial.number not in repeated:
                 self._put_in_line(trial.number, trial.params, trial.user_attrs.get(_ATTEMPT, 0))
-            elif not _is_whole(trial) and _FIXED in trial.system_attrs:  # it was in line, and its turn had just come
+            elif (
+                not self._is_whole(trial) and _FIXED in trial.system_attrs
+            ):  # it was in line, and its turn had just come
                 self.study.enqueue_trial(trial.system_attrs[_FIXED], user_attrs=trial.user_attrs)
             self.study.tell(trial.number, state=OptunaState.FAIL)
         self._read = None
@@ -140,50 +155,57 @@ class OptunaStudy:
         Raises:
             OptionError: some lie outside the search space; none was put in line.
         """
-        low, high = self.options.lr_range
-        allowed = {
-            "optimizer": ", ".join(self.options.optimizers),
-            "loss": ", ".join(self.options.losses),
-            "learning_rate": f"{low:g} to {high:g}",
-        }
-        distributions = self._distributions()
         for name, value in (item for point in points for item in point.items()):
-            if name not in distributions:
-                raise OptionError(f"--enqueue: there is no hyperparameter {name!r}: {', '.join(distributions)}")
-            if not _contains(distributions[name], value):
-                raise OptionError(f"--enqueue: {name} {value!r} is not in the search space: {allowed[name]}")
+            if name not in self._space.names:
+                raise OptionError(f"--enqueue: there is no hyperparameter {name!r}: {', '.join(self._space.names)}")
+            domain = self._space[name].domain
+            if not domain.contains(value):
+                raise OptionError(f"--enqueue: {name} {value!r} is not in the search space: {domain}")
         for point in points:
             self.study.enqueue_trial(dict(point), user_attrs={_ASKED_FOR: True}, skip_if_exists=True)
         self._read = None
 
     def borrow(self, other: optuna.Study) -> int:
         """Lets the sampler learn from the finished trials of another study; how many fit into this search space."""
-        distributions = self._distributions()
         known = {trial.user_attrs.get(_BORROWED) for trial in self._trials()}
         num_borrowed = 0
         for trial in other.get_trials(deepcopy=False, states=[OptunaState.COMPLETE]):
             name = f"{other.study_name}/{trial.number}"
-            fits = trial.params.keys() == distributions.keys() and all(
-                _contains(distribution, trial.params[key]) for key, distribution in distributions.items()
-            )
-            if not fits or name in known:
+            if not self._fits(trial) or name in known:
                 continue
             attributes = {_BORROWED: name}
             self.study.add_trial(
                 optuna.create_trial(
-                    params=trial.params, distributions=distributions, value=trial.value, user_attrs=attributes
+                    params=trial.params,
+                    distributions=distributions(self._space, trial.params),
+                    values=trial.values,
+                    user_attrs=attributes,
                 )
             )
             num_borrowed += 1
         self._read = None
         return num_borrowed
 
+    def _fits(self, trial: FrozenTrial) -> bool:
+        """Whether a trial of another study is a point of this search space, judged by as many objectives."""
+        point = trial.params
+        active = {dimension.name: dimension.domain for dimension in self._space.active(point)}
+        is_point = point.keys() == active.keys() and all(active[name].contains(point[name]) for name in point)
+        return is_point and len(trial.values) == len(self.options.objectives)
+
     def _tell(self, result: TrialResult, record: TrialRecord) -> None:
         trial = self._running.pop(result.number)
         trial.set_user_attr(_RECORD, {**asdict(record), "state": record.state.value})
+        self._tell_optuna(trial, record)
+
+    def _tell_optuna(self, trial: optuna.Trial | int, record: TrialRecord) -> None:
+        state = _STATES[record.state]
+        if len(self.options.objectives) > 1 and state is OptunaState.PRUNED:
+            state = OptunaState.COMPLETE  # Optuna knows no pruned trials of several objectives; the record does
         # Of a pruned trial Optuna itself takes the last accuracy that was reported.
-        value = result.max_accuracy if result.state is TrialState.COMPLETE else None
-        self.study.tell(trial, value, state=_STATES[result.state])
+        values = {Objective.ACCURACY: record.max_acc, Objective.SECONDS: record.seconds}
+        told = [value for objective in self.options.objectives if (value := values[objective]) is not None]
+        self.study.tell(trial, told if state is OptunaState.COMPLETE else None, state=state)
         self._read = None
 
     def _trials(self) -> list[FrozenTrial]:
@@ -193,10 +215,7 @@ class OptunaStudy:
         return self._read
 
     def _tell_as_recorded(self, trial: FrozenTrial) -> None:
-        record = trial.user_attrs[_RECORD]
-        state = TrialState(record["state"])
-        value = record["max_acc"] if state is TrialState.COMPLETE else None
-        self.study.tell(trial.number, value, state=_STATES[state])
+        self._tell_optuna(trial.number, _stored_record(trial.user_attrs[_RECORD]))
 
     def _put_in_line(self, number: int, params: Mapping[str, Any], attempt: int) -> None:
         self.study.enqueue_trial(dict(params), user_attrs={_REPEATS: number, _ATTEMPT: attempt})
@@ -206,14 +225,15 @@ class OptunaStudy:
         if self.options.seed is None:
             return None
         trials = self._trials()
-        drawn = (trial for trial in trials if _is_whole(trial) or trial.state is OptunaState.WAITING)
+        drawn = (trial for trial in trials if self._is_whole(trial) or trial.state is OptunaState.WAITING)
         num_draws = sum(not trial.user_attrs.keys() & {_REPEATS, _BORROWED} for trial in drawn)
         return (self.options.seed * 1_000_003 + num_draws) % 2**32
 
     def _is_exhausted(self) -> bool:
         """Whether the search space is one of points, and all have been tried."""
-        low, high = self.options.lr_range
-        if (low != high and self.sampler is not SamplerName.GRID) or self.allows_duplicates or self._waits():
+        if self.allows_duplicates or self._waits():
+            return False
+        if self.sampler is not SamplerName.GRID and self._space.num_points() > _MAX_COUNTED_POINTS:
             return False
         return not self._untried_grid_points()
 
@@ -222,13 +242,20 @@ class OptunaStudy:
 
     def _untried_grid_points(self) -> list[dict[str, Any]]:
         tried = [trial.params for trial in self._tried()]
-        return [point for point in grid(self.options) if not any(_is_same(point, params) for params in tried)]
+        return [point for point in self._grid() if not any(self._space.is_same(point, params) for params in tried)]
+
+    def _is_whole(self, trial: FrozenTrial) -> bool:
+        """Whether all hyperparameters were drawn before the search was killed."""
+        return self._space.is_whole(trial.params)
+
+    def _grid(self) -> list[dict[str, Value]]:
+        return self._space.grid(every_number=self.sampler is not SamplerName.GRID)
 
     def _put_grid_point_in_line(self) -> None:
         """The next point of the grid, in an order that the seed shuffles; some point once more when all were tried."""
         if self._waits():
             return
-        points = self._untried_grid_points() or grid(self.options)
+        points = self._untried_grid_points() or self._grid()
         point = random.Random(self._seed()).choice(points)  # noqa: S311 (no secret)
         self.study.enqueue_trial(point)
         self._read = None
@@ -239,24 +266,20 @@ class OptunaStudy:
         repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
         for trial in trials:
             is_ours = not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
-            if is_ours and _is_whole(trial) and trial.number not in repeated and trial.state != OptunaState.WAITING:
+            if (
+                is_ours
+                and self._is_whole(trial)
+                and trial.number not in repeated
+                and trial.state != OptunaState.WAITING
+            ):
                 yield trial
 
-    def _twin(self, trial: optuna.Trial, point: Hyperparameters) -> int | None:
+    def _twin(self, trial: optuna.Trial, point: dict[str, Value]) -> int | None:
         """The number of an earlier trial of this point; None where there is none, or a person wants it again."""
         if self.allows_duplicates or trial.user_attrs.keys() & {_REPEATS, _ASKED_FOR}:
             return None
-        params = {"optimizer": point.optimizer, "loss": point.loss, "learning_rate": point.learning_rate}
-        twins = (other.number for other in self._tried() if _is_same(params, other.params))
+        twins = (other.number for other in self._tried() if self._space.is_same(point, other.params))
         return next((number for number in twins if number != trial.number), None)
-
-    def _distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        low, high = self.options.lr_range
-        return {
-            "optimizer": optuna.distributions.CategoricalDistribution(sorted(self.options.optimizers)),
-            "loss": optuna.distributions.CategoricalDistribution(sorted(self.options.losses)),
-            "learning_rate": optuna.distributions.FloatDistribution(low, high, log=True),
-        }
 
 
 def open_study(
@@ -271,13 +294,14 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = [parse_point(text) for text in choice.enqueued]
+    pruner = PrunerName.NONE if len(options.objectives) > 1 else choice.pruner
     with database_errors(workspace):
-        storage = open_storage(workspace)
+        storage = BufferedStorage(open_storage(workspace))
         study = optuna.create_study(
             storage=storage,
             study_name=STUDY_NAME,
-            direction="maximize",
-            pruner=build_pruner(choice.pruner, options.num_epochs),
+            directions=[DIRECTIONS[objective] for objective in options.objectives],
+            pruner=build_pruner(pruner, options.num_epochs),
             load_if_exists=True,
         )
         _check_settings(study, study_settings(options), workspace)
@@ -307,23 +331,6 @@ def _check_settings(study: optuna.Study, settings: Mapping[str, Any], workspace:
         study.set_user_attr("settings", dict(settings))
 
 
-def suggest(trial: optuna.Trial, options: SearchOptions) -> Hyperparameters:
-    """The hyperparameters of a trial: optimizer and loss categorical, the learning rate log-uniform."""
-    low, high = options.lr_range
-    return Hyperparameters(
-        optimizer=_category(trial, "optimizer", sorted(options.optimizers)),
-        loss=_category(trial, "loss", sorted(options.losses)),
-        learning_rate=trial.suggest_float("learning_rate", low, high, log=True),
-    )
-
-
-def _category(trial: optuna.Trial, name: str, choices: Sequence[str]) -> str:
-    choice = trial.suggest_categorical(name, choices)
-    if not isinstance(choice, str):
-        raise TypeError(f"{name} should be one of {choices}, not {choice!r}")
-    return choice
-
-
 def parse_point(text: str) -> dict[str, Any]:
     """The hyperparameters of one ``--enqueue``, names in lower case. Raises OptionError."""
     try:
@@ -332,52 +339,28 @@ def parse_point(text: str) -> dict[str, Any]:
         raise OptionError(f"--enqueue: {text[:80]!r} is no JSON: {error}") from None
     if not isinstance(point, dict) or not point:
         raise OptionError(f'--enqueue: {text!r} is no object such as {{"optimizer": "adam", "learning_rate": 0.001}}')
-    return {name: value.lower() if isinstance(value, str) else value for name, value in point.items()}
+    named = {"optimizer", "loss"}  # in any case
+    return {name: value.lower() if name in named and isinstance(value, str) else value for name, value in point.items()}
 
 
-def _contains(distribution: optuna.distributions.BaseDistribution, value: object) -> bool:
-    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        return value in distribution.choices
-    if isinstance(distribution, optuna.distributions.FloatDistribution):
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_number and distribution.low <= value <= distribution.high  # type: ignore[operator]
-    return False
+def ended_trials(trials: Sequence[FrozenTrial], is_whole: Callable[[FrozenTrial], bool]) -> list[TrialRecord]:
+    """Those of a search that have ended and were run, of all that its study holds.
 
-
-def _is_same(point: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    same_names = all(point[name] == other[name] for name in ("optimizer", "loss"))
-    distance = abs(math.log(point["learning_rate"] / other["learning_rate"]))
-    return same_names and distance < math.log(SAME_LEARNING_RATE)
-
-
-def _is_whole(trial: FrozenTrial) -> bool:
-    """Whether all hyperparameters were drawn before the search was killed."""
-    return trial.params.keys() >= {"optimizer", "loss", "learning_rate"}
-
-
-def ended_trials(trials: Sequence[FrozenTrial]) -> list[TrialRecord]:
-    """Those of a search that have ended and were run, of all that its study holds."""
+    Args:
+        is_whole: whether all hyperparameters of a trial were drawn before the search was killed.
+    """
     repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
     return [
         _record(trial, repeated)
         for trial in trials
-        if trial.state.is_finished() and _is_whole(trial) and not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
-    ]
-
-
-def running_trials(trials: Sequence[FrozenTrial]) -> list[tuple[FrozenTrial, Hyperparameters]]:
-    """Those that the study takes for running, with what they are tried with."""
-    running = [trial for trial in trials if trial.state is OptunaState.RUNNING and _is_whole(trial)]
-    return [
-        (trial, Hyperparameters(trial.params["optimizer"], trial.params["loss"], trial.params["learning_rate"]))
-        for trial in running
+        if trial.state.is_finished() and is_whole(trial) and not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
     ]
 
 
 def _record(trial: FrozenTrial, repeated: set[int | None]) -> TrialRecord:
     stored = trial.user_attrs.get(_RECORD)
     if stored is not None:
-        return TrialRecord(**{**stored, "state": TrialState(stored["state"])})
+        return _stored_record(stored)
     seconds = (trial.duration.total_seconds() if trial.duration else 0.0) if trial.datetime_complete else 0.0
     return TrialRecord(
         max_acc=None,
@@ -390,4 +373,9 @@ def _record(trial: FrozenTrial, repeated: set[int | None]) -> TrialRecord:
         seconds=seconds,
         reason="the search was killed while it ran",
         tried_again=trial.number in repeated,
+        hyperparameters=dict(trial.params),
     )
+
+
+def _stored_record(stored: Mapping[str, Any]) -> TrialRecord:
+    return TrialRecord(**{**stored, "state": TrialState(stored["state"])})

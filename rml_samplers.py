@@ -21,24 +21,6 @@ def build_sampler(name: SamplerName, seed: int | None, options: SearchOptions) -
     return optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=False)
 
 
-def grid(options: SearchOptions) -> list[dict[str, str | float]]:
-    """All points of the grid: each optimizer with each loss and each of a few learning rates."""
-    return [
-        {"optimizer": optimizer, "loss": loss, "learning_rate": rate}
-        for optimizer in sorted(options.optimizers)
-        for loss in sorted(options.losses)
-        for rate in grid_learning_rates(*options.lr_range)
-    ]
-
-
-def grid_learning_rates(low: float, high: float, count: int = 5) -> list[float]:
-    """Learning rates that stand in equal ratios, both ends among them."""
-    if low == high:
-        return [low]
-    inner = [low * (high / low) ** (index / (count - 1)) for index in range(1, count - 1)]
-    return [low, *inner, high]
-
-
 def build_pruner(name: PrunerName, num_epochs: int) -> optuna.pruners.BasePruner:
     """The pruner of that name, for trials of ``num_epochs`` that report after each."""
     warm_up = max(1, num_epochs // 10)

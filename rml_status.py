@@ -6,13 +6,14 @@ from datetime import datetime
 from pathlib import Path
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from rml_optuna import NUM_TRIALS, ended_trials, running_trials
+from rml_optuna import NUM_TRIALS, ended_trials
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.lock import is_held
 from rml_search.paths import Workspace
 from rml_search.progress import Progress, RunningTrial, best_so_far, settings_line, summary
+from rml_search.search_space import LEARNING_RATE, LOSS, OPTIMIZER
 from rml_storage import study_to_read
 from rmldnn_contract.training_log import EpochRecord, TrainBatch, parse_line, read_epochs
 
@@ -40,8 +41,9 @@ def study_progress(study: optuna.Study, workspace: Workspace | None, *, is_runni
     settings = study.user_attrs.get("settings", {})
     num_trials = study.user_attrs.get(NUM_TRIALS)
     num_epochs = int(settings.get("--num-epochs", 1))
-    running = tuple(_running(trial, point, workspace, num_epochs) for trial, point in running_trials(trials))
-    num_counted, num_pruned, num_failed, best, failures, mean_seconds = summary(ended_trials(trials))
+    at_work = (trial for trial in trials if trial.state is TrialState.RUNNING and _is_whole(trial))
+    running = tuple(_running(trial, workspace, num_epochs) for trial in at_work)
+    num_counted, num_pruned, num_failed, best, failures, mean_seconds = summary(ended_trials(trials, _is_whole))
     notes: tuple[str, ...] = ()
     if is_running is False:
         left = f": {len(running)} trials had not ended, the same command goes on" if running else ""
@@ -62,9 +64,11 @@ def study_progress(study: optuna.Study, workspace: Workspace | None, *, is_runni
     )
 
 
-def _running(
-    trial: FrozenTrial, hyperparameters: Hyperparameters, workspace: Workspace | None, num_epochs: int
-) -> RunningTrial:
+def _is_whole(trial: FrozenTrial) -> bool:
+    return trial.params.keys() >= {OPTIMIZER, LOSS, LEARNING_RATE}
+
+
+def _running(trial: FrozenTrial, workspace: Workspace | None, num_epochs: int) -> RunningTrial:
     log = None if workspace is None else workspace.trial(trial.number).log
     if log is not None and log.is_file():
         epochs, fraction = _read_log(log)
@@ -74,7 +78,8 @@ def _running(
         fraction = epochs[-1].epoch / num_epochs if epochs else 0.0
     begun = trial.datetime_start
     seconds = 0.0 if begun is None else max(0.0, (datetime.now() - begun).total_seconds())
-    return RunningTrial(trial.number, str(hyperparameters), epochs, num_epochs, seconds, min(1.0, fraction))
+    hyperparameters = str(Hyperparameters.from_point(trial.params))
+    return RunningTrial(trial.number, hyperparameters, epochs, num_epochs, seconds, min(1.0, fraction))
 
 
 def _read_log(log: Path) -> tuple[tuple[EpochRecord, ...], float]:

@@ -1,15 +1,24 @@
-"""What a search costs beside its trainings: trials that do nothing, in our driver and in plain Optuna.
+"""What a search costs beside its trainings, each time against the bare thing, in one table:
 
-    python benchmarks/driver_overhead.py
+    python benchmarks/driver_overhead.py [--image rmldnn-torch:latest] [--rounds 5]
 
-Both keep their study in SQLite. ``plain`` is ``study.optimize`` with the storage as it comes; ours writes what a search
-writes besides: configuration, log, list_acc.json, and the best model with its digest.
+- Trials that do nothing, with 1 and with 50 reports, against ``study.optimize`` of plain Optuna: with SQLite as it
+  comes, and with the write-ahead log that a search uses. A search writes more: configuration, log, list_acc.json, and
+  the best model with its digest.
+- A trial in a container against ``docker run --rm`` of the same configuration, without a driver.
+- ``--help`` against that of a Typer program of five lines.
+
+The two of a pair take turns, and medians are compared.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,11 +35,29 @@ sys.path.insert(0, str(CHECKOUT))
 from rml_optuna import open_study
 from rml_search.options import SearchOptions, StudyChoice
 from rml_search.paths import Workspace
-from rml_search.runtime.base import EngineExit, EngineRun
+from rml_search.runtime.base import CONTAINER_DIRECTORY, EngineExit, EngineRun, Runtime
 from rml_search.search import Search
 from rml_search.synthetic import write_synthetic_data
+from rml_storage import open_storage
 
-NUM_TRIALS, ROUNDS = 30, 3
+NUM_TRIALS = 30
+
+TYPER_PROGRAM = """
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def greet(name: str, times: int = 1) -> None:
+    print(name * times)
+
+
+app()
+"""
+
+#: Runs once and returns what it has taken, in seconds.
+Measure = Callable[[], float]
 
 
 class NoEngine:
@@ -91,25 +118,49 @@ class Silent:
 
 def main() -> None:
     """Measures and prints."""
-    rows = []
-    for num_epochs in (1, 50):
-        times = {"plain Optuna": _plain, "our driver": _ours}
-        medians = {name: [] for name in times}
-        for _ in range(ROUNDS):
-            for name, measure in times.items():
-                with tempfile.TemporaryDirectory() as folder:
-                    medians[name].append(1000 * measure(Path(folder), num_epochs) / NUM_TRIALS)
-        rows.append([num_epochs, *(statistics.median(medians[name]) for name in times)])
-    print(
-        tabulate(
-            rows, headers=["reports of a trial", "plain Optuna, ms a trial", "our driver, ms a trial"], floatfmt=".1f"
-        )
-    )
-
-
-def _plain(folder: Path, num_epochs: int) -> float:
+    parser = argparse.ArgumentParser(description="Measures what a search costs beside its trainings.")
+    parser.add_argument("--image", default="rmldnn-torch:latest", help="of the trial in a container")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(storage=f"sqlite:///{folder}/study.db", sampler=optuna.samplers.TPESampler(seed=0))
+    rows = [*_trial_rows(arguments.rounds), _container_row(arguments.image, arguments.rounds)]
+    rows.append(_help_row(5 * arguments.rounds))
+    headers = ["", "ours, ms", "against", "it, ms", "ratio", "goal"]
+    print(tabulate(rows, headers=headers, floatfmt=("", ".1f", "", ".1f", ".2f", "")))
+
+
+def _compare(ours: Measure, other: Measure, rounds: int) -> tuple[float, float, float]:
+    """Median milliseconds of the two, and their ratio; both run once before, since the first run is another one."""
+    times = [(1000 * ours(), 1000 * other()) for _ in range(rounds + 1)][1:]
+    mine, its = (statistics.median(column) for column in zip(*times, strict=True))
+    return mine, its, mine / its
+
+
+def _in_new_folder(run: Callable[[Path], float]) -> Measure:
+    def measure() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            return run(Path(folder))
+
+    return measure
+
+
+def _trial_rows(rounds: int) -> Iterator[list[object]]:
+    goals = {1: "at most 5 ms above", 50: "ours at most 25 ms"}
+    for num_epochs, goal in goals.items():
+        for name, logs_ahead in (("plain Optuna, SQLite as it comes", False), ("plain Optuna, write-ahead log", True)):
+            ours = _in_new_folder(lambda folder, epochs=num_epochs: _ours(folder, epochs))
+            plain = _in_new_folder(lambda folder, epochs=num_epochs, log=logs_ahead: _plain(folder, epochs, log))
+            mine, its, ratio = _compare(ours, plain, rounds)
+            what = f"trial with {num_epochs} report{'s' * (num_epochs > 1)}"
+            yield [what, mine / NUM_TRIALS, name, its / NUM_TRIALS, ratio, goal]
+
+
+# --- trials that do nothing --------------------------------------------------------------------------
+
+
+def _plain(folder: Path, num_epochs: int, logs_ahead: bool) -> float:
+    storage = open_storage(Workspace(folder)) if logs_ahead else f"sqlite:///{folder}/study.db"
+    study = optuna.create_study(storage=storage, sampler=optuna.samplers.TPESampler(seed=0))
 
     def objective(trial: optuna.Trial) -> float:
         trial.suggest_categorical("optimizer", ["adam", "sgd"])
@@ -125,17 +176,82 @@ def _plain(folder: Path, num_epochs: int) -> float:
 
 
 def _ours(folder: Path, num_epochs: int) -> float:
-    workspace = Workspace(folder)
     write_synthetic_data(folder / "data", num_train=2, num_test=1, size=32, seed=0)
     (folder / "layers.json").write_text("[]")
     options = SearchOptions(
-        NUM_TRIALS, num_epochs, ("adam", "sgd"), ("bce", "dice"), folder / "layers.json", folder / "data", seed=0
+        NUM_TRIALS, num_epochs, ("adam", "sgd"), ("bce", "dice"), (folder / "layers.json",), folder / "data", seed=0
     )
-    study = open_study(workspace, options, StudyChoice(), print)
-    search = Search(options, workspace, NoRuntime(workspace), study, Silent())
+    return _search(Workspace(folder), options, NoRuntime(Workspace(folder)))
+
+
+def _search(workspace: Workspace, options: SearchOptions, runtime: Runtime) -> float:
+    study = open_study(workspace, options, StudyChoice(allows_duplicates=True), print)
+    search = Search(options, workspace, runtime, study, Silent())
     start = time.perf_counter()
     search.run()
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    study.close()
+    return seconds
+
+
+# --- a trial in a container, and --help --------------------------------------------------------------
+
+
+def _container_row(image: str, rounds: int) -> list[object]:
+    from rml_search.runtime.docker import DockerRuntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace(Path(folder))
+        write_synthetic_data(workspace.root / "data", num_train=64, num_test=16, size=64, seed=0)
+        layers = shutil.copy(CHECKOUT / "layers_small_unet.json", workspace.root / "layers.json")
+        options = SearchOptions(
+            1,
+            5,
+            ("adam",),
+            ("bce",),
+            layers,
+            workspace.root / "data",
+            (0.001, 0.001),
+            image_size=(64, 64),
+            batch_size=8,
+        )
+        runtime = DockerRuntime(workspace, image, gpu=False)
+        trial = workspace.trial(0)
+
+        def in_search() -> float:
+            for path in workspace.study_files():
+                path.unlink(missing_ok=True)
+            return _search(workspace, options, runtime)
+
+        def bare() -> float:
+            command = ["docker", "run", "--rm", "-u", f"{os.getuid()}:{os.getgid()}", "-w", CONTAINER_DIRECTORY]
+            command += ["-v", f"{workspace.root}:{CONTAINER_DIRECTORY}", image]
+            command += ["rmldnn", f"--config={trial.config.relative_to(workspace.root)}"]
+            trial.checkpoints.mkdir(exist_ok=True)
+            start = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            return time.perf_counter() - start
+
+        return ["trial in a container", *_named(_compare(in_search, bare, rounds), "docker run"), "ratio at most 1.05"]
+
+
+def _help_row(rounds: int) -> list[object]:
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "greet.py")
+        program.write_text(TYPER_PROGRAM)
+
+        def ask(path: Path) -> float:
+            start = time.perf_counter()
+            subprocess.run([sys.executable, path, "--help"], check=True, stdout=subprocess.DEVNULL)
+            return time.perf_counter() - start
+
+        times = _compare(lambda: ask(CHECKOUT / "rml_optimization.py"), lambda: ask(program), rounds)
+        return ["--help", *_named(times, "a Typer program"), "ratio at most 1.5"]
+
+
+def _named(times: tuple[float, float, float], name: str) -> list[object]:
+    mine, its, ratio = times
+    return [mine, name, its, ratio]
 
 
 if __name__ == "__main__":

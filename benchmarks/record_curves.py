@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 
 from one_training import CHECKOUT, accuracies, image_data
-from rml_samplers import grid_learning_rates
 from rml_search.paths import write_atomically
+from rml_search.search_space import spread
 
 OPTIMIZERS, LOSSES = ("adam", "rmsprop", "sgd"), ("bce", "dice")
 SEEDS = (0, 1, 2)
@@ -34,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     curves = json.loads(options.out.read_text()) if options.out.exists() else []
     done = {(curve["optimizer"], curve["loss"], curve["learning_rate"], curve["seed"]) for curve in curves}
-    for seed, optimizer, loss, rate in itertools.product(SEEDS, OPTIMIZERS, LOSSES, grid_learning_rates(0.001, 0.01)):
+    for seed, optimizer, loss, rate in itertools.product(SEEDS, OPTIMIZERS, LOSSES, spread(0.001, 0.01, log=True)):
         if (optimizer, loss, rate, seed) in done:
             continue
         curve = _train(options, optimizer, loss, rate, seed)

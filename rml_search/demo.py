@@ -25,12 +25,22 @@ def demo_options(root: Path) -> SearchOptions:
         num_epochs=NUM_EPOCHS,
         optimizers=("adam", "rmsprop", "sgd"),
         losses=("bce", "dice"),
-        layers=root / "layers_small_unet.json",
-        data=root / "data",
+        layers=(layers_file(root),),
+        data=data_folder(root),
         batch_size=8,
         image_size=(IMAGE_SIZE, IMAGE_SIZE),
         seed=SEED,
     )
+
+
+def data_folder(root: Path) -> Path:
+    """Where the demo's images lie."""
+    return root / "data"
+
+
+def layers_file(root: Path) -> Path:
+    """The demo's network."""
+    return root / "layers_small_unet.json"
 
 
 def write_demo_files(root: Path) -> None:
@@ -41,12 +51,12 @@ def write_demo_files(root: Path) -> None:
         EngineFailedError: the network could not be written.
     """
     root.mkdir(parents=True, exist_ok=True)
-    options = demo_options(root)
-    if not options.data.exists() or not any(options.data.iterdir()):
-        write_synthetic_data(options.data, num_train=NUM_TRAIN, num_test=NUM_TEST, size=IMAGE_SIZE, seed=SEED)
+    data, layers = data_folder(root), layers_file(root)
+    if not data.exists() or not any(data.iterdir()):
+        write_synthetic_data(data, num_train=NUM_TRAIN, num_test=NUM_TEST, size=IMAGE_SIZE, seed=SEED)
     # The engine's own builder writes the network; the driver imports nothing of the engine.
     size = str(IMAGE_SIZE)
-    builder = [*engine_module("rmldnn_torch.architectures"), "small_unet", str(options.layers)]
+    builder = [*engine_module("rmldnn_torch.architectures"), "small_unet", str(layers)]
     answer = subprocess.run([*builder, "--size", size, size], capture_output=True, text=True, check=False)
     if answer.returncode != 0:
-        raise EngineFailedError(f"cannot write {options.layers}: {answer.stderr.strip()}")
+        raise EngineFailedError(f"cannot write {layers}: {answer.stderr.strip()}")

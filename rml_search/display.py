@@ -117,12 +117,16 @@ class PlainDisplay:
 
     def end(self, end: SearchEnd) -> None:
         """The best trial, as a table, and where its model is."""
-        from rml_search.plain_output import best_table
+        from rml_search.plain_output import best_table, pareto_table
 
         self._show(best_table(end.records))
-        if self._facts is None or end.error is not None:
+        if self._facts is None:
             return
         options, workspace = self._facts.options, self._facts.workspace
+        if len(options.objectives) > 1:
+            self._show(pareto_table(end.records))
+        if end.error is not None:
+            return
         if end.ended_early is not None:
             self._show(f"The search has ended before {options.num_trials} trials: {end.ended_early}")
         self._show(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
@@ -199,7 +203,7 @@ def _settings_line(options: SearchOptions) -> str:
         "--image-size": options.image_size,
         "--batch-size": options.batch_size,
     }
-    return f"{settings_line(options.num_trials, settings)}, {options.layers.name}"
+    return ", ".join((settings_line(options.num_trials, settings), *(path.name for path in options.layers)))
 
 
 def open_display(name: DisplayName, show: Show) -> Display:

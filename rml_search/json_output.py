@@ -74,7 +74,7 @@ class JsonDisplay:
 
     def trial_started(self, number: int, place: int, hyperparameters: Hyperparameters) -> None:
         """``trial_started``."""
-        self._tell("trial_started", trial=number, place=place, hyperparameters=asdict(hyperparameters))
+        self._tell("trial_started", trial=number, place=place, hyperparameters=hyperparameters.point)
 
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
         """``epoch``."""
@@ -108,12 +108,11 @@ def best_document(record: TrialRecord | None) -> dict[str, Any] | None:
     """The best trial, as an object."""
     if record is None:
         return None
-    hyperparameters = Hyperparameters(record.optimizer, record.loss, record.lr)
     return {
         "trial": record.number,
         "accuracy": record.max_acc,
         "epoch": record.epoch_max_acc,
-        "hyperparameters": asdict(hyperparameters),
+        "hyperparameters": record.point,
     }
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rml_search.errors import NetworkFileError, OptionError
+
+if TYPE_CHECKING:
+    from rml_search.options import SearchOptions
 
 #: How the document names what a network ends in (contract, section 5).
 _SOURCES = frozenset({"sigmoid", "softmax"})
@@ -53,6 +56,11 @@ def check_network_file(path: Path) -> NetworkFile:
         raise NetworkFileError(f"cannot read the network file {path}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise NetworkFileError(f"{path} is not a JSON document: {error}") from None
+    return check_network(document, str(path))
+
+
+def check_network(document: object, path: str) -> NetworkFile:
+    """What is known of a network; ``path`` is where it was read from. Raises NetworkFileError where it is none."""
     layers = _layers(document)
     if not layers:
         raise NetworkFileError(f"{path} is no Keras network: save one with model.to_json()")
@@ -60,6 +68,29 @@ def check_network_file(path: Path) -> NetworkFile:
         if not isinstance(layer, dict) or "class_name" not in layer:
             raise NetworkFileError(f"{path}: layer {number} has no class_name; save the network with model.to_json()")
     return NetworkFile(_input_channels(layers), _output_activation(document))
+
+
+def network_texts(options: SearchOptions) -> list[str]:
+    """The networks to choose from, as JSON: from their files, or from the person's own configuration."""
+    if options.base is not None and not options.layers:
+        return [options.base.layers_text]
+    return [path.read_text(encoding="utf-8-sig") for path in options.layers]
+
+
+def check_networks(options: SearchOptions) -> SearchOptions:
+    """The options with what is known of their networks, each of which can be judged by each of the losses.
+
+    Raises:
+        NetworkFileError: a file is missing or is no Keras network.
+        OptionError: a loss does not fit.
+    """
+    if options.base is not None and not options.layers:
+        networks = [check_network(json.loads(options.base.layers_text), str(options.base.path))]
+    else:
+        networks = [check_network_file(path) for path in options.layers]
+    for network in networks:
+        check_losses(network, options.losses)
+    return replace(options, networks=tuple(networks))
 
 
 def check_losses(network: NetworkFile, losses: Sequence[str]) -> None:

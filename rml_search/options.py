@@ -8,8 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rml_search.errors import CheckpointFileError, OptionError
+from rml_search.search_space import (
+    LAYERS,
+    LEARNING_RATE,
+    LOSS,
+    OPTIMIZER,
+    PATHS,
+    Choices,
+    Dimension,
+    Domain,
+    FloatRange,
+    SearchSpace,
+)
 from rmldnn_contract.names import canonical_name, unknown_name
 
 # The contract's models know the same names; importing them would cost pydantic's start-up in every
@@ -23,8 +36,19 @@ DEFAULT_DOCKER_IMAGE = "rocketml/rmldnn:latest"
 PRECISION_VARIABLE = "RMLDNN_PRECISION"
 PRECISION_NAMES = ("auto", "float32", "bf16")
 
+if TYPE_CHECKING:
+    from rml_search.base_config import BaseConfig
+    from rml_search.network_file import NetworkFile
+
 MAX_IMAGE_SIDE = 16384
 MAX_NUM_PROCS = 1024
+
+
+class Objective(str, Enum):
+    """What ``--objective`` takes: what a search makes large, or small."""
+
+    ACCURACY = "accuracy"  #: of the best epoch; the larger the better
+    SECONDS = "seconds"  #: that the trial took; the fewer the better
 
 
 @dataclass(frozen=True)
@@ -32,9 +56,10 @@ class SearchOptions:
     """A search: how much, over what, on which data.
 
     ``optimizers`` and ``losses`` are lower-case names, as they stand in ``list_acc.json`` and the study.
-    ``image_size`` is (width, height) in pixels; ``grayscale``: the network takes images of one channel.
-    ``loss_source`` is what the network ends in, as the document names it; None leaves it to the engine.
-    ``lr_scheduler_gamma`` is None without a scheduler.
+    ``layers`` are the network files to choose from, and ``networks`` what is known of each; where the network stands in
+    ``base`` itself, there is no file. ``base`` is the person's own configuration, where they gave one: then ``data``
+    and ``image_size`` are None unless they shall replace its own. ``dimensions`` are those of a file of the search
+    space. ``image_size`` is (width, height) in pixels. ``lr_scheduler_gamma`` is None without a scheduler.
     Relative paths are relative to the working directory of the search.
     """
 
@@ -42,18 +67,20 @@ class SearchOptions:
     num_epochs: int
     optimizers: tuple[str, ...]
     losses: tuple[str, ...]
-    layers: Path
-    data: Path
+    layers: tuple[Path, ...]
+    data: Path | None
     lr_range: tuple[float, float] = (0.001, 0.01)
     lr_scheduler_gamma: float | None = None
     transfer_learning: Path | None = None
     batch_size: int = 32
     test_batch_size: int = 64
-    image_size: tuple[int, int] = (256, 256)
+    image_size: tuple[int, int] | None = (256, 256)
     num_procs: int = 1
     seed: int | None = None
-    grayscale: bool = False
-    loss_source: str | None = None
+    networks: tuple[NetworkFile, ...] = ()
+    base: BaseConfig | None = None
+    dimensions: tuple[Dimension, ...] = ()
+    objectives: tuple[Objective, ...] = (Objective.ACCURACY,)
 
     def __post_init__(self) -> None:
         _at_least_one("--num-trials", self.num_trials)
@@ -61,7 +88,7 @@ class SearchOptions:
         _at_least_one("--batch-size", self.batch_size)
         _at_least_one("--test-batch-size", self.test_batch_size)
         check_num_procs(self.num_procs)
-        for side in self.image_size:
+        for side in self.image_size or ():
             _at_least_one("--image-size", side)
             _at_most("--image-size", side, MAX_IMAGE_SIDE)
         if self.seed is not None and not 0 <= self.seed < 2**32:
@@ -69,6 +96,27 @@ class SearchOptions:
         _check_learning_rates(*self.lr_range)
         if self.lr_scheduler_gamma is not None and not 0 < self.lr_scheduler_gamma <= 1:
             raise OptionError(f"--lr-scheduler-gamma must lie above 0 and at most 1, not {self.lr_scheduler_gamma:g}")
+
+    @property
+    def space(self) -> SearchSpace:
+        """What may be tried: optimizer, loss and learning rate, the network where there are several, then the rest."""
+        low, high = self.lr_range
+        usual: dict[str, Domain] = {
+            OPTIMIZER: Choices(tuple(sorted(self.optimizers))),
+            LOSS: Choices(tuple(sorted(self.losses))),
+            LEARNING_RATE: FloatRange(low, high, log=True),
+        }
+        if len(self.layers) > 1:
+            usual[LAYERS] = Choices(self.network_names)
+        given = {dimension.name: dimension for dimension in self.dimensions}
+        first = [given.pop(name, Dimension(name, PATHS[name], domain)) for name, domain in usual.items()]
+        return SearchSpace((*first, *given.values()))
+
+    @property
+    def network_names(self) -> tuple[str, ...]:
+        """How the study calls the network files: by their names, or by their paths where names are the same."""
+        names = [path.name for path in self.layers]
+        return tuple(path.name if names.count(path.name) == 1 else str(path) for path in self.layers)
 
 
 class RuntimeName(str, Enum):
@@ -186,6 +234,31 @@ def parse_names(option: str, kind: str, text: str, known: Sequence[str]) -> tupl
     if not names:
         raise OptionError(f"{option} needs at least one {kind}: {', '.join(known)}")
     return tuple(names)
+
+
+def parse_layers(text: str) -> tuple[Path, ...]:
+    """The network files of ``--layers``: one, or several with commas. A file whose own name has a comma is one.
+
+    Raises:
+        OptionError: none is named, or one twice.
+    """
+    if Path(text).exists():
+        return (Path(text),)
+    paths = tuple(Path(item) for item in split_list(text))
+    if not paths:
+        raise OptionError("--layers names no network file")
+    if len(set(paths)) < len(paths):
+        raise OptionError("--layers names a network twice")
+    return paths
+
+
+def parse_objectives(text: str) -> tuple[Objective, ...]:
+    """The objectives of ``--objective``; accuracy is always one, since it tells the best model. Raises OptionError."""
+    known = [objective.value for objective in Objective]
+    names = parse_names("--objective", "objective", text, known)
+    if Objective.ACCURACY.value not in names:
+        raise OptionError("--objective needs accuracy among them: accuracy, or accuracy,seconds")
+    return tuple(objective for objective in Objective if objective.value in names)
 
 
 def split_list(text: str | None) -> tuple[str, ...]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+_TOP_MODEL = re.compile(r"\.?trial_([0-9]{4,})\.(pt|json|layers)")
+_CHECKPOINT = re.compile(r"model_checkpoint_([0-9]+)\.pt")
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,26 @@ class TrialPaths:
 
     def saved_checkpoints(self) -> Iterator[tuple[int, Path]]:
         """(epoch, path) of each checkpoint that is there."""
-        for path in self.checkpoints.glob("model_checkpoint_*.pt"):
-            epoch = path.stem.removeprefix("model_checkpoint_")
-            if epoch.isdecimal():
-                yield int(epoch), path
+        with contextlib.suppress(FileNotFoundError):
+            for path in self.checkpoints.iterdir():
+                if match := _CHECKPOINT.fullmatch(path.name):
+                    yield int(match[1]), path
+
+
+@dataclass(frozen=True)
+class ModelPaths:
+    """The files of a model that is kept.
+
+    Attributes:
+        digest: the SHA-256 of the checkpoint, in the form that ``sha256sum --check`` reads.
+        config: a configuration that runs the model on the test images.
+        layers: its network.
+    """
+
+    checkpoint: Path
+    digest: Path
+    config: Path
+    layers: Path
 
 
 class Workspace:
@@ -82,10 +103,9 @@ class Workspace:
         """The folder that holds a folder for each trial."""
         return self.root / "trials"
 
-    @property
-    def trial_layers(self) -> Path:
-        """The network of all trials, as it was when the search began."""
-        return self.trials / "layers.json"
+    def trial_layers(self, index: int) -> Path:
+        """One of the networks of all trials (from 0), as it was when the search began."""
+        return self.trials / ("layers.json" if index == 0 else f"layers_{index + 1}.json")
 
     @property
     def best_model(self) -> Path:
@@ -111,6 +131,29 @@ class Workspace:
     def best_layers(self) -> Path:
         """The network of the best model."""
         return self.best_model / "layers.json"
+
+    @property
+    def best(self) -> ModelPaths:
+        """The model of the best trial."""
+        return ModelPaths(self.best_checkpoint, self.best_digest, self.best_config, self.best_layers)
+
+    @property
+    def top_models(self) -> Path:
+        """The folder of the models that come after the best one."""
+        return self.best_model / "top"
+
+    def top_model(self, number: int) -> ModelPaths:
+        """The model of trial ``number``, one of those after the best one."""
+        name = f"trial_{number:04}"
+        names = (f"{name}.pt", f"{name}.pt.sha256", f"{name}.json", f"{name}.layers.json")
+        return ModelPaths(*(self.top_models / name for name in names))
+
+    def saved_top_models(self) -> Iterator[tuple[int, Path]]:
+        """(trial, path) of each file in :attr:`top_models`, those that a kill has left half-written too."""
+        with contextlib.suppress(FileNotFoundError):
+            for path in self.top_models.iterdir():
+                if match := _TOP_MODEL.match(path.name):
+                    yield int(match[1]), path
 
     @property
     def predictions(self) -> Path:

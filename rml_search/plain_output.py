@@ -9,13 +9,14 @@ from tabulate import tabulate
 
 from rml_search.dataset import DataSetSummary
 from rml_search.doctor import Finding
-from rml_search.hyperparameters import Hyperparameters
+from rml_search.hyperparameters import Hyperparameters, show_value
 from rml_search.inference import InferenceResult
 from rml_search.options import PRECISION_VARIABLE, SearchOptions, StudyChoice
 from rml_search.paths import shown
 from rml_search.prepare import PrepareSummary
-from rml_search.results import TrialRecord, TrialResult, TrialState, best_epoch, best_record
+from rml_search.results import TrialRecord, TrialResult, TrialState, best_epoch, best_record, pareto_front
 from rml_search.runtime.choice import ReadyRuntime
+from rml_search.search_space import LAYERS, LEARNING_RATE, Dimension
 from rmldnn_contract.training_log import EpochRecord
 
 #: Both columns of a table together stay below 80 characters.
@@ -32,29 +33,31 @@ def grid(rows: Rows, headers: tuple[str, str]) -> str:
 
 
 def settings_rows(
-    options: SearchOptions, study: StudyChoice, data: DataSetSummary, ready: ReadyRuntime, num_jobs: int
+    options: SearchOptions, study: StudyChoice, data: DataSetSummary | None, ready: ReadyRuntime, num_jobs: int
 ) -> list[tuple[str, str]]:
     """What a search is about to do: names and values."""
-    scheduler = "none" if options.lr_scheduler_gamma is None else f"Exponential, gamma {options.lr_scheduler_gamma:g}"
-    low, high = options.lr_range
+    scheduler = f"Exponential, gamma {options.lr_scheduler_gamma or 1:g}"
+    own = "in the configuration" if options.base is not None else "none"
     return [
         ("Trials", str(options.num_trials)),
         ("Epochs of a trial", str(options.num_epochs)),
+        *([] if options.base is None else [("Configuration", shown(options.base.path))]),
         ("Optimizers", ", ".join(options.optimizers)),
         ("Losses", ", ".join(options.losses)),
-        ("Learning rate", f"{low:g} to {high:g}, log-uniform"),
-        ("Learning rate scheduler", scheduler),
-        ("Network", shown(options.layers)),
-        ("Transfer learning", str(options.transfer_learning or "none")),
-        ("Data", shown(options.data)),
-        ("Training images", str(data.train)),
-        ("Test images", str(data.test)),
-        ("Image size", "{} x {}".format(*options.image_size)),
+        ("Learning rate", str(options.space[LEARNING_RATE].domain)),
+        *((dimension.name, _describe(dimension)) for dimension in options.space.others if dimension.name != LAYERS),
+        ("Learning rate scheduler", own if options.lr_scheduler_gamma is None else scheduler),
+        ("Network", ", ".join(map(shown, options.layers)) or own),
+        ("Transfer learning", str(options.transfer_learning or own)),
+        ("Data", own if options.data is None else shown(options.data)),
+        *([] if data is None else [("Training images", str(data.train)), ("Test images", str(data.test))]),
+        ("Image size", own if options.image_size is None else "{} x {}".format(*options.image_size)),
         ("Batch size", f"{options.batch_size} (test {options.test_batch_size})"),
         ("Precision", f"{os.environ[PRECISION_VARIABLE]}, as {PRECISION_VARIABLE} says")
         if PRECISION_VARIABLE in os.environ
         else ("Precision", "the engine's own"),
         ("Seed", "none" if options.seed is None else str(options.seed)),
+        ("Objectives", ", ".join(objective.value for objective in options.objectives)),
         ("Sampler, pruner", f"{study.sampler.value}, {study.pruner.value}"),
         ("Runtime", f"{ready.runtime.describe()}, because {ready.reason}"),
         ("Device", ready.device),
@@ -66,6 +69,23 @@ def settings_rows(
 def settings_table(rows: Rows) -> str:
     """The settings of a search, for people."""
     return grid(rows, ("Setting", "Value"))
+
+
+def _describe(dimension: Dimension) -> str:
+    """What a dimension may be, and under which conditions."""
+    conditions = [f"{name} is {' or '.join(map(show_value, values))}" for name, values in dimension.when]
+    return str(dimension.domain) + (f"; where {' and '.join(conditions)}" if conditions else "")
+
+
+def pareto_table(records: Sequence[TrialRecord]) -> str:
+    """The trials that no other one beats in accuracy and in seconds."""
+    rows = [
+        (record.number, f"{record.max_acc:.3f}", f"{record.seconds:.1f}", str(Hyperparameters.from_point(record.point)))
+        for record in pareto_front(records)
+    ]
+    headers = ("Trial", "Accuracy", "Seconds", "Hyperparameters")
+    table = tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True, maxcolwidths=[None, None, None, 44])
+    return f"No other trial is more accurate and quicker than these (Pareto front):\n{table}"
 
 
 def best_table(records: Sequence[TrialRecord]) -> str:
@@ -81,6 +101,7 @@ def best_table(records: Sequence[TrialRecord]) -> str:
         ("Optimizer", best.optimizer),
         ("Loss", best.loss),
         ("Learning rate", f"{best.lr:.6g}"),
+        *((name, show_value(value)) for name, value in Hyperparameters.from_point(best.point).others),
         ("Accuracy (Dice)", f"{best.max_acc:.3f}"),
         ("Epoch", str(best.epoch_max_acc)),
         ("Trial", str(best.number)),

@@ -154,7 +154,7 @@ def best_so_far(best: BestTrial | None, running: Iterable[RunningTrial]) -> Best
 
 def as_best(record: TrialRecord) -> BestTrial:
     """A record with an accuracy, as the best one."""
-    hyperparameters = Hyperparameters(record.optimizer, record.loss, record.lr)
+    hyperparameters = Hyperparameters.from_point(record.point)
     return BestTrial(record.number, record.max_acc or 0.0, record.epoch_max_acc, str(hyperparameters))
 
 
@@ -166,7 +166,7 @@ def settings_line(num_trials: int | None, settings: Mapping[str, Any]) -> str:
         "|".join(settings.get("--optimizers", ())),
         "|".join(settings.get("--loss", ())),
         "" if low is None or high is None else f"learning rate {low:g} to {high:g}",
-        "x".join(map(str, settings.get("--image-size", ()))),
+        "x".join(map(str, settings.get("--image-size") or ())),
         f"batch {settings['--batch-size']}" if "--batch-size" in settings else "",
     ]
     return ", ".join(part for part in parts if part)

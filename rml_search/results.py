@@ -6,12 +6,13 @@ import contextlib
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -20,6 +21,7 @@ from rml_search.errors import NoResultsError, WriteError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.interruption import uninterrupted
 from rml_search.paths import TrialPaths, Workspace, shown, write_atomically
+from rml_search.search_space import LEARNING_RATE, LOSS, OPTIMIZER, Value
 from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_contract.training_log import EpochRecord
 
@@ -89,6 +91,7 @@ class TrialResult:
             reason=self.reason,
             checkpoint_sha256=checkpoint_sha256,
             tried_again=tried_again,
+            hyperparameters=self.hyperparameters.point,
         )
 
 
@@ -98,8 +101,10 @@ class TrialRecord:
 
     ``max_acc`` is the accuracy (0 to 1) of the best epoch ``epoch_max_acc`` (from 1); both are None for a
     trial that failed, and ``reason`` says why. ``checkpoint_sha256`` is that of the best epoch's checkpoint, where the
-    trial was the best one when it ended. A trial that was broken off and whose hyperparameters got another trial is
-    ``tried_again``: it does not count.
+    trial was one of those to keep when it ended. A trial that was broken off and whose hyperparameters got another
+    trial is ``tried_again``: it does not count. ``hyperparameters`` names all that it was tried with, as the study
+    does. ``checkpoint`` is where the checkpoint lies, relative to the folder of the search, None where it is not kept;
+    the study does not know it.
     """
 
     max_acc: Annotated[float, Field(ge=0, le=1)] | None
@@ -113,6 +118,14 @@ class TrialRecord:
     reason: str | None
     checkpoint_sha256: str | None = None
     tried_again: bool = False
+    hyperparameters: dict[str, Value] = field(default_factory=dict)
+    checkpoint: str | None = None
+
+    @property
+    def point(self) -> dict[str, Value]:
+        """All hyperparameters by name; the tutorial's records hold no others than these three."""
+        usual: dict[str, Value] = {OPTIMIZER: self.optimizer, LOSS: self.loss, LEARNING_RATE: self.lr}
+        return {**usual, **self.hyperparameters}
 
 
 def best_epoch(epochs: Iterable[EpochRecord]) -> EpochRecord | None:
@@ -123,13 +136,35 @@ def best_epoch(epochs: Iterable[EpochRecord]) -> EpochRecord | None:
 
 def best_record(records: Iterable[TrialRecord]) -> TrialRecord | None:
     """The first of the records with the highest accuracy; None where there is none."""
+    return next(iter(best_records(records, 1)), None)
+
+
+def best_records(records: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
+    """The ``count`` records of the highest accuracies, the best first, of equals the first; fewer where there are."""
     complete = [record for record in records if record.max_acc is not None]
-    return max(complete, key=lambda record: (record.max_acc or 0.0, -record.number), default=None)
+    return sorted(complete, key=lambda record: (-(record.max_acc or 0.0), record.number))[:count]
 
 
-def write_list_acc(workspace: Workspace, records: Iterable[TrialRecord]) -> None:
-    """Rewrites ``list_acc.json``, which the next search would make anew from the study."""
-    text = json.dumps([asdict(record) for record in records], indent=4, allow_nan=False)
+def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The records that no other one beats in accuracy and in seconds, the most accurate first."""
+    measured = [record for record in records if record.max_acc is not None]
+    ordered = sorted(measured, key=lambda record: (-(record.max_acc or 0.0), record.seconds, record.number))
+    front: list[TrialRecord] = []
+    for record in ordered:
+        if not front or record.seconds < front[-1].seconds:
+            front.append(record)
+    return front
+
+
+def write_list_acc(
+    workspace: Workspace, records: Iterable[TrialRecord], checkpoints: Mapping[int, str] = MappingProxyType({})
+) -> None:
+    """Rewrites ``list_acc.json``, which the next search would make anew from the study.
+
+    ``checkpoints`` tells where those of trials lie, by number.
+    """
+    entries = [asdict(replace(record, checkpoint=checkpoints.get(record.number))) for record in records]
+    text = json.dumps(entries, indent=4, allow_nan=False)
     write_atomically(workspace.list_acc, text + "\n", durably=False)
 
 
@@ -161,11 +196,11 @@ def _read_record(path: str, number: int, entry: object) -> TrialRecord:
         raise NoResultsError(f"{path}, trial {number}: {key}: {fault['msg']}") from None
 
 
-def drop_checkpoints(trial: TrialPaths, *, keep: Iterable[int]) -> None:
-    """Deletes a trial's checkpoints but those of the epochs to ``keep``."""
+def drop_checkpoints(trial: TrialPaths, *, keep: Iterable[int] = (), before: float = math.inf) -> None:
+    """Deletes a trial's checkpoints of the epochs ``before`` one, but those of the epochs to ``keep``."""
     kept = set(keep)
     for epoch, path in list(trial.saved_checkpoints()):
-        if epoch not in kept:
+        if epoch < before and epoch not in kept:
             path.unlink(missing_ok=True)
 
 

@@ -13,16 +13,23 @@ from rml_search.devices import Slot
 from rml_search.errors import AllTrialsFailedError, EngineFailedError, RuntimeUnavailableError
 from rml_search.interruption import interruptions_allowed, uninterrupted
 from rml_search.limits import Limits
+from rml_search.network_file import network_texts
 from rml_search.observer import SearchObserver
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, shown, write_atomically
-from rml_search.results import TrialRecord, TrialResult, TrialState, best_epoch, best_record, write_list_acc
+from rml_search.results import (
+    TrialRecord,
+    TrialResult,
+    TrialState,
+    best_epoch,
+    best_record,
+    best_records,
+    write_list_acc,
+)
 from rml_search.runtime.base import Runtime
 from rml_search.study import Study, Suggestion
 from rml_search.trial import TrialRunner
-from rml_search.trial_config import inference_configuration
 from rml_search.trial_control import TrialControl, Verdict
-from rmldnn_contract.config import Configuration
 from rmldnn_contract.training_log import EpochRecord
 
 #: How often limits in time are looked at.
@@ -69,6 +76,7 @@ class Search:
 
     Attributes:
         slots: one for each trial that may run at a time.
+        keep_top: of how many trials, the best ones, the checkpoints are kept.
         ended_early: why the search has ended with fewer trials than were asked for; None if it has not.
     """
 
@@ -79,6 +87,7 @@ class Search:
     observer: SearchObserver
     limits: Limits = field(default_factory=Limits)
     slots: Sequence[Slot] = (Slot(),)
+    keep_top: int = 1
     ended_early: str | None = None
     _events: queue.SimpleQueue[_Event] = field(default_factory=queue.SimpleQueue)
     _running: dict[int, _Running] = field(default_factory=dict)
@@ -100,11 +109,11 @@ class Search:
             Interrupted: the person or the system wants the search to end; the same search goes on later.
         """
         self._started = time.monotonic()
-        # A copy of its own, since the person may change the file while the search runs.
+        # Copies of its own, since the person may change the files while the search runs.
         self.workspace.trials.mkdir(exist_ok=True)
-        write_atomically(self.workspace.trial_layers, self.options.layers.read_text(encoding="utf-8-sig"))
-        options = replace(self.options, layers=self.workspace.trial_layers)
-        runner = TrialRunner(options, self.workspace, self.runtime)
+        for index, text in enumerate(network_texts(self.options)):
+            write_atomically(self.workspace.trial_layers(index), text)
+        runner = TrialRunner(self.options, self.workspace, self.runtime)
         with uninterrupted():
             self._write_results(verify=True)
             self._heed_target(best_record(self.records))
@@ -131,6 +140,7 @@ class Search:
                 event = self._next_event()
             if event is not None:
                 self._handle(event)
+            self.study.keep_up()
             self._enforce_limits()
 
     def _next_event(self) -> _Event | None:
@@ -246,35 +256,31 @@ class Search:
             result = replace(result, is_tried_again=True)
             self.study.try_again(result, attempt + 1)
         else:
-            self.study.finish(result, self._digest_if_best(result))
+            self.study.finish(result, self._digest_if_kept(result))
             failed = result.state is TrialState.FAILED
             self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
         self._write_results()
         self.observer.trial_finished(result, best_record(self.records))
 
-    def _digest_if_best(self, result: TrialResult) -> str | None:
-        best, epoch = best_record(self.records), result.best_epoch
-        if result.max_accuracy is None or epoch is None:
-            return None
-        if best is not None and best.max_acc is not None and result.max_accuracy <= best.max_acc:
+    def _digest_if_kept(self, result: TrialResult) -> str | None:
+        """The digest of the trial's best checkpoint; None where it is not among those to keep."""
+        epoch, record = result.best_epoch, result.to_record()
+        if epoch is None or record not in best_records([*self.records, record], self.keep_top):
             return None
         return file_digest(self.workspace.trial(result.number).checkpoint(epoch.epoch))
 
     def _write_results(self, *, verify: bool = False) -> None:
         records = self.records
-        there = settle_best_model(self.workspace, records, self._configuration, verify=verify)
+        checkpoints = settle_best_model(self.workspace, records, self.options, keep_top=self.keep_top, verify=verify)
         drop_finished_checkpoints(self.workspace, self._running)
         if records:
-            write_list_acc(self.workspace, records)
+            write_list_acc(self.workspace, records, checkpoints)
         best = best_record(records)
-        if best is not None and not there:
+        if best is not None and best.number not in checkpoints:
             self.observer.note(
                 f"The checkpoint of the best trial, {best.number}, is gone from {shown(self.workspace.best_model)}, "
                 "or was changed: --fresh starts a new search"
             )
-
-    def _configuration(self, loss: str) -> Configuration:
-        return inference_configuration(self.options, loss, self.workspace)
 
     def _stop_if_hopeless(self, result: TrialResult) -> None:
         if result.every_trial_would_fail and result.exit_status is not None:

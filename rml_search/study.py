@@ -34,6 +34,9 @@ class Study(Protocol):
     def report(self, number: int, epoch: EpochRecord) -> bool:
         """Takes in an epoch of a running trial; tells whether the trial is so bad that it should end."""
 
+    def keep_up(self) -> None:
+        """To be called several times a second: an epoch is stored with others, but not much later than a second."""
+
     def finish(self, result: TrialResult, checkpoint_sha256: str | None) -> None:
         """Takes in how a trial has ended."""
 

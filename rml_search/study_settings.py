@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from rml_search.best_model import file_digest
+from rml_search.best_model import file_digest, text_digest
 from rml_search.dataset import data_set_folders
 from rml_search.errors import StudyError
+from rml_search.network_file import network_texts
 from rml_search.options import PRECISION_NAMES, PRECISION_VARIABLE, SearchOptions
 
 _GO_ON_OR_START_OVER = (
     "give the same options to go on, or --fresh to start over (what is there moves to earlier/, nothing is lost)"
 )
-_FILES = {"--layers": "another network", "--transfer-learning": "other weights", "--data": "other images"}
+_FILES = {
+    "--layers": "another network",
+    "--transfer-learning": "other weights",
+    "--data": "other images",
+    "--search-space": "another search space",
+    "--config": "another configuration",
+}
 
 
 def study_settings(options: SearchOptions) -> dict[str, Any]:
@@ -31,14 +41,17 @@ def study_settings(options: SearchOptions) -> dict[str, Any]:
         "--lr-range-min": options.lr_range[0],
         "--lr-range-max": options.lr_range[1],
         "--lr-scheduler-gamma": options.lr_scheduler_gamma,
-        "--layers": file_digest(options.layers),
+        "--layers": _networks_digest(options),
         "--transfer-learning": None if weights is None else file_digest(weights),
         "--data": _data_digest(options),
         "--batch-size": options.batch_size,
         "--test-batch-size": options.test_batch_size,
-        "--image-size": list(options.image_size),
+        "--image-size": None if options.image_size is None else list(options.image_size),
         "--num-procs": options.num_procs,
         "--seed": options.seed,
+        "--search-space": _space_text(options),
+        "--config": None if options.base is None else text_digest(options.base.configuration.to_json()),
+        "--objective": [objective.value for objective in options.objectives] if len(options.objectives) > 1 else None,
         PRECISION_VARIABLE: os.environ.get(PRECISION_VARIABLE, PRECISION_NAMES[0]),
     }
 
@@ -69,7 +82,29 @@ def _shown(option: str, value: object) -> str:
 def _data_digest(options: SearchOptions) -> str:
     """A digest of the names and sizes of all images and masks: reading them would take as long as training."""
     digest = hashlib.sha256()
-    for folder in data_set_folders(options.data):
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            digest.update(f"{folder.parent.name}/{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+    for place in data_places(options):
+        for path in sorted(path for path in [place, *place.rglob("*")] if path.is_file()):
+            digest.update(f"{place.parent.name}/{path.relative_to(place)} {path.stat().st_size}\n".encode())
     return digest.hexdigest()
+
+
+def data_places(options: SearchOptions) -> list[Path]:
+    """The files and folders of the samples: those of ``--data``, else those that the person's configuration names."""
+    if options.data is None:
+        return [] if options.base is None else options.base.data_paths()
+    return data_set_folders(options.data)
+
+
+def _networks_digest(options: SearchOptions) -> str:
+    """Of one network its own; of several also by which name the study knows which."""
+    digests = [text_digest(text) for text in network_texts(options)]
+    if len(digests) == 1:
+        return digests[0]
+    return text_digest("\n".join(f"{a} {b}" for a, b in zip(options.network_names, digests, strict=True)))
+
+
+def _space_text(options: SearchOptions) -> str | None:
+    """The dimensions of the person's own file, as a text that is the same for the same dimensions."""
+    if not options.dimensions:
+        return None
+    return json.dumps([asdict(dimension) for dimension in options.dimensions], sort_keys=True)

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rml_search.devices import Slot
 from rml_search.mounts import Mount, for_container
@@ -17,6 +18,7 @@ from rml_search.runtime.base import EngineExit, EngineRun, Runtime
 from rml_search.study import Suggestion
 from rml_search.trial_config import training_configuration
 from rml_search.trial_control import TrialControl, Verdict
+from rmldnn_contract.exit_status import ConfigurationError
 from rmldnn_contract.training_log import (
     EpochReader,
     EpochRecord,
@@ -59,7 +61,13 @@ class TrialRunner:
         """
         control = control or TrialControl()
         paths = self.workspace.trial(suggestion.number)
-        run = self._prepare(suggestion, paths, slot or Slot())
+        try:
+            run = self._prepare(suggestion, paths, slot or Slot())
+        except ConfigurationError as error:  # values of a person's search space that exclude each other
+            seconds = time.monotonic() - control.started
+            return TrialResult(
+                suggestion.number, suggestion.hyperparameters, TrialState.FAILED, (), seconds, reason=str(error)
+            )
         watch = _LogWatch(paths, on_epoch)
         with paths.log.open("w", encoding="utf-8", buffering=1) as log, self.runtime.start(run) as engine:
             control.attach(engine)
@@ -137,9 +145,11 @@ class _LogWatch:
         self._paths = paths
         self._on_epoch = on_epoch
         self._reader = EpochReader()
+        self._superseded: Path | None = None
 
     def read(self, line: str) -> None:
         """Takes in one line."""
+        self._drop_superseded()
         match parse_line(line):
             case Failure(message):
                 self.failure = message
@@ -173,11 +183,19 @@ class _LogWatch:
         for record in records:
             self.epochs.append(record)
             best = best_epoch(self.epochs)
-            # The checkpoint of this epoch may still be on its way to the disk: only older ones go.
-            newer = {epoch for epoch, _ in self._paths.saved_checkpoints() if epoch >= record.epoch}
-            drop_checkpoints(self._paths, keep=newer | ({best.epoch} if best else set()))
+            drop_checkpoints(self._paths, keep=[best.epoch] if best else [], before=record.epoch)
+            if best is not None and best is not record:
+                # It may still be on its way to the disk: then it goes with the first line after that.
+                self._superseded = self._paths.checkpoint(record.epoch)
+                self._drop_superseded()
             if record.accuracy is not None:
                 self._on_epoch(record)
+
+    def _drop_superseded(self) -> None:
+        """Deletes the checkpoint of the last epoch, once it is there, where an earlier one was better."""
+        if self._superseded is not None and self._superseded.exists():
+            self._superseded.unlink()
+            self._superseded = None
 
 
 def _read_test_file(paths: TrialPaths) -> dict[int, float]:

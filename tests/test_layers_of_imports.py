@@ -30,7 +30,16 @@ ALLOWED_PARTS = {
         "rmldnn_contract",
     },
     "rml_command_options": {"rml_search", "rmldnn_contract"},
-    "rml_optuna": {"rml_samplers", "rml_search", "rml_storage", "rmldnn_contract"},
+    "rml_buffered_storage": set(),
+    "rml_distributions": {"rml_search"},
+    "rml_optuna": {
+        "rml_buffered_storage",
+        "rml_distributions",
+        "rml_samplers",
+        "rml_search",
+        "rml_storage",
+        "rmldnn_contract",
+    },
     "rml_samplers": {"rml_search", "rmldnn_contract"},
     "rml_status": {"rml_optuna", "rml_search", "rml_storage", "rmldnn_contract"},
     "rml_storage": {"rml_search", "rmldnn_contract"},
@@ -42,7 +51,14 @@ ALLOWED_PARTS = {
 #: Library -> the only parts that may import it.
 OWNERS = {
     "docker": {"rml_search"},
-    "optuna": {"rml_optuna", "rml_samplers", "rml_status", "rml_storage"},
+    "optuna": {
+        "rml_buffered_storage",
+        "rml_distributions",
+        "rml_optuna",
+        "rml_samplers",
+        "rml_status",
+        "rml_storage",
+    },
     "rich": {"rml_search"},
     "torch": {"rmldnn_torch"},
     "typer": {"rml_command_options", "rml_optimization"},
@@ -105,7 +121,10 @@ def _imported_distributions(parts: set[str]) -> set[str]:
     """Names of the distributions that hold what these parts import, beside Python and the project itself."""
     names = {name for part in parts for source in _sources(part) for name, _ in _imported_names(source)}
     holders = packages_distributions()
-    return {_normalized(holders[name][0]) for name in names - sys.stdlib_module_names - ALLOWED_PARTS.keys()}
+    # tomli stands in for a module of newer Pythons, and is not installed there.
+    return {
+        _normalized(holders.get(name, [name])[0]) for name in names - sys.stdlib_module_names - ALLOWED_PARTS.keys()
+    }
 
 
 def test_dependencies_list_all_that_is_imported() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from rml_search.network_file import NetworkFile
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace
 from rml_search.runtime.base import EngineExit, EngineRun
@@ -37,6 +38,7 @@ class Script:
     code: int = 0
     note: str | None = None
     num_checkpoints: int | None = None
+    writes_late: bool = False  #: each checkpoint after the line of its epoch
     is_machines_fault: bool = False
     seconds: float = 0.0  #: of each epoch
     hangs: bool = False  #: it goes on until it is stopped
@@ -50,7 +52,8 @@ class Script:
 class ScriptedEngine:
     script: Script
     checkpoints: Path
-    seen_checkpoints: list[list[int]] = field(default_factory=list)
+    seen_checkpoints: list[list[int]] = field(default_factory=list)  #: when each epoch's line was read
+    held_checkpoints: list[list[int]] = field(default_factory=list)  #: when each checkpoint was written
     stopped: bool = False
     closed: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
@@ -66,16 +69,26 @@ class ScriptedEngine:
         for epoch, accuracy in enumerate(self.script.accuracies, start=1):
             if self.ended.wait(self.script.seconds):
                 return
-            if epoch <= num_checkpoints:
-                (self.checkpoints / f"model_checkpoint_{epoch}.pt").write_text(f"{self.checkpoints}: epoch {epoch}")
+            if epoch <= num_checkpoints and not self.script.writes_late:
+                self._write_checkpoint(epoch)
             text = accuracy if isinstance(accuracy, str) else f"{accuracy:.3f}"
             yield f"{STAMP}Eval  Epoch [{epoch:3}/  9] : Batch [    1/    1] (Loss: 0.6603) | Accuracy: {text}"
-            self.seen_checkpoints.append(sorted(int(p.stem[17:]) for p in self.checkpoints.glob("model_checkpoint_*")))
+            self.seen_checkpoints.append(self._there())
+            if epoch <= num_checkpoints and self.script.writes_late:
+                self._write_checkpoint(epoch)
+                yield f"{STAMP}Train Epoch [{epoch + 1:3}/  9] : Batch [    1/    1] (Loss = 0.7028; |g| = 0.5123)"
         if self.script.interrupts:
             os.kill(os.getpid(), signal.SIGINT)
         if self.script.hangs:
             assert self.ended.wait(timeout=30), "nobody has stopped the engine"
         yield from self.script.words
+
+    def _write_checkpoint(self, epoch: int) -> None:
+        (self.checkpoints / f"model_checkpoint_{epoch}.pt").write_text(f"{self.checkpoints}: epoch {epoch}")
+        self.held_checkpoints.append(self._there())
+
+    def _there(self) -> list[int]:
+        return sorted(int(path.stem[17:]) for path in self.checkpoints.glob("model_checkpoint_*"))
 
     def stop(self) -> None:
         self.stopped = True
@@ -144,10 +157,10 @@ def make_options(workspace: Workspace) -> Callable[..., SearchOptions]:
             "num_epochs": 3,
             "optimizers": ("adam", "sgd"),
             "losses": ("bce", "dice"),
-            "layers": workspace.root / "layers.json",
+            "layers": (workspace.root / "layers.json",),
             "data": workspace.root / "data",
             "seed": 5,
-            "loss_source": "sigmoid",
+            "networks": (NetworkFile(input_channels=3, output_activation="sigmoid"),),
         }
         return SearchOptions(**{**settings, **changes})
 

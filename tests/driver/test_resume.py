@@ -215,7 +215,7 @@ def test_another_network_and_other_images_are_another_study(workspace, make_opti
     with pytest.raises(StudyError, match="was begun with other images: give the same options"):
         open_study(workspace, options, StudyChoice(), print)
     mask.write_bytes(pixels)
-    options.layers.write_text(options.layers.read_text() + " ")
+    options.layers[0].write_text(options.layers[0].read_text() + " ")
     with pytest.raises(StudyError, match="was begun with another network"):
         open_study(workspace, options, StudyChoice(), print)
 

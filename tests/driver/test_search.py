@@ -85,7 +85,7 @@ def test_list_acc_has_the_tutorials_keys_first(workspace, make_options, scripted
     entries = json.loads(workspace.list_acc.read_text())
     assert list(entries[0]) == [
         "max_acc", "optimizer", "lr", "loss", "epoch_max_acc", "number", "state", "seconds", "reason",
-        "checkpoint_sha256", "tried_again",
+        "checkpoint_sha256", "tried_again", "hyperparameters", "checkpoint",
     ]  # fmt: skip
     assert (entries[0]["max_acc"], entries[0]["epoch_max_acc"], entries[0]["state"]) == (0.8, 2, "complete")
     assert (entries[1]["max_acc"], entries[1]["state"]) == (None, "failed")

@@ -8,6 +8,7 @@ import pytest
 
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.mounts import for_container
+from rml_search.network_file import NetworkFile
 from rml_search.results import TrialState
 from rml_search.study import Suggestion
 from rml_search.trial import TrialRunner
@@ -32,11 +33,20 @@ def test_value_is_the_best_epochs_accuracy_and_the_first_of_equals_wins(workspac
     assert seen == [(1, 0.5), (2, 0.904), (3, 0.7), (4, 0.904)]
 
 
-def test_a_trial_holds_the_best_checkpoint_and_the_newest_and_no_other(workspace, make_options, scripted, script):
+def test_a_trial_holds_the_best_checkpoint_and_the_one_being_written_and_no_other(
+    workspace, make_options, scripted, script
+):
     runtime = scripted(script([0.5, 0.9, 0.7, 0.8, 0.95]))
     run(runtime, make_options(), workspace)
-    # What lies there right after each epoch's line was read and acted upon by the next one.
-    assert runtime.engines[0].seen_checkpoints == [[1], [2], [2, 3], [2, 4], [5]]
+    assert runtime.engines[0].held_checkpoints == [[1], [1, 2], [2, 3], [2, 4], [2, 5]]
+    assert runtime.engines[0].seen_checkpoints == [[1], [2], [2], [2], [5]]
+
+
+def test_so_it_does_where_checkpoints_come_after_the_lines_of_their_epochs(workspace, make_options, scripted, script):
+    runtime = scripted(script([0.5, 0.9, 0.7, 0.8, 0.95], writes_late=True))
+    result = run(runtime, make_options(), workspace)
+    assert runtime.engines[0].held_checkpoints == [[1], [2], [2, 3], [2, 4], [5]]
+    assert (result.state, result.best_epoch.epoch) == (TrialState.COMPLETE, 5)
 
 
 def test_configuration_is_the_tutorials(workspace, make_options, scripted, script):
@@ -48,7 +58,7 @@ def test_configuration_is_the_tutorials(workspace, make_options, scripted, scrip
         {
             "outfile": "./trials/0007/out.txt",
             "num_epochs": 3,
-            "layers": "./layers.json",
+            "layers": "./trials/layers.json",
             "checkpoints": {"save": "./trials/0007/checkpoints/", "interval": 1, "load": "./model.h5"},
             "data": {
                 "type": "images",
@@ -85,7 +95,7 @@ def test_files_outside_the_working_directory_are_mounted_where_a_container_finds
     document = runtime.documents[0]
     assert document["checkpoints"]["load"] == f"/mnt/host{weights}"
     assert [(mount.source, mount.target) for mount in runtime.runs[0].mounts] == [(weights, f"/mnt/host{weights}")]
-    assert document["layers"] == "./layers.json"
+    assert document["layers"] == "./trials/layers.json"
 
 
 def test_data_behind_a_link_is_mounted_too(workspace, make_options, scripted, script, tmp_path):
@@ -165,17 +175,19 @@ def test_configuration_file_is_whole_json(workspace, make_options, scripted, scr
 
 def test_a_network_of_one_channel_is_given_gray_images(workspace, make_options, scripted, script):
     runtime = scripted(script([0.5]))
-    run(runtime, make_options(grayscale=True), workspace)
+    run(runtime, make_options(networks=(NetworkFile(1, "sigmoid"),)), workspace)
     assert runtime.documents[0]["data"]["input_grayscale"] is True
 
 
 @pytest.mark.parametrize(("source", "loss"), [("softmax", {"source": "softmax"}), (None, {})])
 def test_source_of_the_loss_is_what_the_network_ends_in(workspace, make_options, scripted, script, source, loss):
     runtime = scripted(script([0.5]))
-    options = make_options(loss_source=source)
+    options = make_options(networks=(NetworkFile(3, source),))
     run(runtime, options, workspace)
     assert runtime.documents[0]["loss"] == {"function": "BCE", **loss}
-    inference = json.loads(inference_configuration(options, "nll", workspace).to_json())["neural_network"]
+    inference = json.loads(inference_configuration(options, Hyperparameters("adam", "nll", 0.01), workspace).to_json())[
+        "neural_network"
+    ]
     assert inference["loss"] == {"function": "NLL", **loss}
 
 

@@ -29,12 +29,13 @@ def crowded(workspace):
 def write_network(workspace, *, filters, activation):
     config = {"name": "a", "filters": filters, "kernel_size": [1, 1], "activation": activation}
     config["batch_input_shape"] = [None, 8, 8, 1]
-    (workspace.root / "layers.json").write_text(json.dumps([{"class_name": "Conv2D", "config": config}]))
+    workspace.trials.mkdir(exist_ok=True)
+    workspace.trial_layers(0).write_text(json.dumps([{"class_name": "Conv2D", "config": config}]))
 
 
 def train(workspace, make_options, loss):
-    network = check_network_file(workspace.root / "layers.json")
-    options = make_options(num_epochs=1, image_size=(8, 8), grayscale=True, loss_source=network.loss_source)
+    network = check_network_file(workspace.trial_layers(0))
+    options = make_options(num_epochs=1, image_size=(8, 8), networks=(network,))
     runtime = local.LocalRuntime(workspace, gpu=False)
     suggestion = Suggestion(0, Hyperparameters("adam", loss, 0.01))
     return TrialRunner(options, workspace, runtime).run(suggestion, lambda epoch: None)
