@@ -107,6 +107,17 @@ SearchSpaceOption = Annotated[
     Path | None,
     typer.Option("--search-space", metavar="FILE", help="TOML file of further hyperparameters; see README."),
 ]
+ValidationOption = Annotated[
+    float | None,
+    typer.Option(
+        "--validation-fraction", metavar="X", help="Choose epoch and trial on this share of the training images."
+    ),
+]
+ConfirmOption = Annotated[
+    int | None,
+    typer.Option("--confirm", metavar="K", help="Train the K best again with other seeds, and rank by the mean."),
+]
+ConfirmSeedsOption = Annotated[int, typer.Option("--confirm-seeds", metavar="N", help="So many seeds for each.")]
 ObjectiveOption = Annotated[
     str, typer.Option("--objective", metavar="LIST", help="accuracy, or accuracy,seconds for a Pareto front.")
 ]
@@ -118,7 +129,9 @@ FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Start over; earlier results move to earlier/.  [default: go on]")
 ]
 SamplerOption = Annotated[SamplerName, typer.Option("--sampler", help="What draws hyperparameters.")]
-PrunerOption = Annotated[PrunerName, typer.Option("--pruner", help="What ends hopeless trials early.")]
+PrunerOption = Annotated[
+    PrunerName, typer.Option("--pruner", help="What ends hopeless trials early; none: nothing does.")
+]
 DuplicatesOption = Annotated[bool, typer.Option("--allow-duplicates", help="Try points again that were tried.")]
 WarmStartOption = Annotated[
     Path | None, typer.Option("--warm-start", metavar="FILE", help="study.db of another search to learn from.")
@@ -129,6 +142,30 @@ EnqueueOption = Annotated[
 ]
 KeepTopOption = Annotated[
     int, typer.Option("--keep-top", metavar="K", help="Keep the checkpoints of the K best trials.")
+]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        envvar="RML_STORAGE",
+        show_envvar=False,
+        help="Share the study with other drivers: postgresql://..., mysql://..., or DIR/NAME.journal.  [RML_STORAGE]",
+    ),
+]
+StudyNameOption = Annotated[
+    str | None, typer.Option("--study-name", metavar="NAME", help="Which of its studies.  [default: rml-optimization]")
+]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts",
+        metavar="DIR",
+        help="Where drivers share the best model: DIR, s3://...  [default: by the journal]",
+    ),
+]
+HeartbeatOption = Annotated[
+    float, typer.Option("--heartbeat", metavar="S", help="A driver silent for four times as long is lost.")
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at a time.")]
 DevicesOption = Annotated[
@@ -154,6 +191,12 @@ MaxFailuresOption = Annotated[
 ]
 RetriesOption = Annotated[
     int, typer.Option("--retries", metavar="N", help="Further tries after failures of the machine.")
+]
+
+# --- what it leaves ------------------------------------------------------------------------------------
+
+ReportOption = Annotated[
+    bool, typer.Option("--report/--no-report", help="Write report/report.html when the search ends.")
 ]
 
 # --- what is shown of it -------------------------------------------------------------------------------

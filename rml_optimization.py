@@ -5,39 +5,31 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 import rml_command_options as options
-from rml_search.devices import Slot, plan_slots
-from rml_search.display import Display, DisplayName, SearchEnd, SearchFacts, display_name, open_display
+from rml_search.display_name import display_name
 from rml_search.errors import OptionError, SearchError
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.limits import Limits
 from rml_search.options import (
+    DEFAULT_PRUNER,
+    ConfirmOptions,
     JobChoice,
-    PrunerName,
     RuntimeChoice,
     RuntimeName,
     SamplerName,
-    SearchOptions,
     StudyChoice,
-    check_precision,
-    check_transfer_learning_file,
+    shared_choice,
     split_list,
 )
-from rml_search.paths import Workspace
+from rml_search.paths import Workspace, shown
+from rml_search.plan import SearchPlan
 from rml_search.request import SearchRequest
-from rml_search.results import earlier_results_aside, finish_move_back
 from rmldnn_contract import __version__
-
-if TYPE_CHECKING:
-    from rml_search.runtime.base import Runtime
 
 _BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE has ended
 
@@ -78,13 +70,20 @@ def search(
     config: options.ConfigOption = None,
     search_space: options.SearchSpaceOption = None,
     objective: options.ObjectiveOption = "accuracy",
+    validation_fraction: options.ValidationOption = None,
+    confirm: options.ConfirmOption = None,
+    confirm_seeds: options.ConfirmSeedsOption = 3,
     fresh: options.FreshOption = False,
     sampler: options.SamplerOption = SamplerName.TPE,
-    pruner: options.PrunerOption = PrunerName.NONE,
+    pruner: options.PrunerOption = DEFAULT_PRUNER,
     allow_duplicates: options.DuplicatesOption = False,
     warm_start: options.WarmStartOption = None,
     enqueue: options.EnqueueOption = None,
     keep_top: options.KeepTopOption = 1,
+    storage: options.StorageOption = None,
+    study_name: options.StudyNameOption = None,
+    artifacts: options.ArtifactsOption = None,
+    heartbeat: options.HeartbeatOption = 15.0,
     jobs: options.JobsOption = 1,
     devices: options.DevicesOption = None,
     timeout: options.TimeoutOption = None,
@@ -93,6 +92,7 @@ def search(
     target_accuracy: options.TargetAccuracyOption = None,
     max_consecutive_failures: options.MaxFailuresOption = 3,
     retries: options.RetriesOption = 1,
+    report: options.ReportOption = True,
     plain: options.PlainOption = False,
     quiet: options.QuietOption = False,
     as_json: options.JsonOption = False,
@@ -128,100 +128,23 @@ def search(
         config=config,
         search_space=search_space,
         objective=objective,
+        validation_fraction=validation_fraction,
     )
     plan = SearchPlan(
         StudyChoice(sampler, pruner, fresh, allow_duplicates, warm_start, tuple(enqueue or ())),
         JobChoice(jobs, split_list(devices)),
         Limits(timeout, trial_timeout, stall_timeout, target_accuracy, max_consecutive_failures, retries),
         keep_top,
+        None if confirm is None else ConfirmOptions(confirm, confirm_seeds),
+        report,
+        shared_choice(storage, study_name, artifacts, heartbeat),
         display_name(plain=plain, quiet=quiet, as_json=as_json),
     )
-    choice = RuntimeChoice(runtime, docker_image, singularity_image)
-    run_search(request.resolve(), plan, Workspace(Path.cwd()), choice, gpu)
+    choice = RuntimeChoice(runtime, docker_image, singularity_image, gpu)
+    asked_for = request.resolve()
+    from rml_run import run_search
 
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """How a search goes about: what draws its trials, how many run at a time, when they end, what is kept of them."""
-
-    study: StudyChoice = field(default_factory=StudyChoice)
-    jobs: JobChoice = field(default_factory=JobChoice)
-    limits: Limits = field(default_factory=Limits)
-    keep_top: int = 1
-    display: DisplayName = DisplayName.PLAIN
-
-    def __post_init__(self) -> None:
-        if self.keep_top < 1:
-            raise OptionError(f"--keep-top must be at least 1, not {self.keep_top}")
-
-
-def run_search(
-    options: SearchOptions, plan: SearchPlan, workspace: Workspace, choice: RuntimeChoice, gpu: bool | None
-) -> None:
-    """Checks everything, runs the search or goes on with the one in this folder, and shows its tables.
-
-    Raises:
-        SearchError: something is not as the search needs it; nothing was started or moved, or what had
-            finished by then is kept.
-    """
-    from rml_search.dataset import check_data_set
-    from rml_search.links import check_links
-    from rml_search.lock import only_search_in
-    from rml_search.network_file import check_networks
-    from rml_search.plain_output import settings_rows
-    from rml_search.runtime.choice import prepare_runtime
-    from rml_search.space_check import check_space
-    from rml_search.study_settings import data_places
-    from rml_storage import can_go_on
-
-    display = open_display(plan.display, typer.echo)
-    check_precision()
-    options = check_networks(options)
-    check_space(options, workspace)
-    if options.transfer_learning is not None:
-        check_transfer_learning_file(options.transfer_learning)
-    summary = None if options.data is None else check_data_set(options.data)
-    ready = prepare_runtime(choice, workspace, gpu, options.num_procs, display.say)
-    slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
-    if ready.runtime.in_container:
-        check_links((place for place in data_places(options) if place.is_dir()), workspace)
-    with only_search_in(workspace):
-        ready.runtime.remove_leftovers()
-        settings = settings_rows(options, plan.study, summary, ready, len(slots))
-        finish_move_back(workspace)
-        # A study that is there is gone on with; anything else that is there makes place.
-        goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
-        with nullcontext() if goes_on else earlier_results_aside(workspace, display.say):
-            _search(options, plan, workspace, ready.runtime, slots, settings, display)
-
-
-def _search(
-    options: SearchOptions,
-    plan: SearchPlan,
-    workspace: Workspace,
-    runtime: Runtime,
-    slots: Sequence[Slot],
-    settings: Sequence[tuple[str, str]],
-    display: Display,
-) -> None:
-    from rml_optuna import open_study
-    from rml_search.search import Search
-    from rml_storage import database_errors
-
-    study = open_study(workspace, options, plan.study, display.say)
-    observer = display.begin(SearchFacts(options, workspace, settings, study.records()))
-    running = Search(options, workspace, runtime, study, observer, plan.limits, slots, plan.keep_top)
-    error: str | None = None
-    try:
-        with display.watching(), database_errors(workspace):
-            running.run()
-    except BaseException as problem:
-        error = str(problem)
-        raise
-    finally:
-        with database_errors(workspace):
-            display.end(SearchEnd(running.records, running.ended_early, error))
-            study.close()
+    run_search(asked_for, plan, Workspace(Path.cwd()), choice, typer.echo)
 
 
 # --- the other commands ------------------------------------------------------------------------------
@@ -235,7 +158,14 @@ def infer(
     ] = None,
     gallery: Annotated[
         Path | None,
-        typer.Option("--gallery", metavar="PNG", help="Draw input, prediction and ground truth into this file."),
+        typer.Option("--gallery", metavar="PNG", help="Draw input, ground truth and prediction into this file."),
+    ] = None,
+    worst_first: Annotated[
+        bool, typer.Option("--worst-first", help="Show only the worst predictions in the gallery.")
+    ] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="New folder for masks (PNG) at the sizes of the images."),
     ] = None,
     docker_image: options.DockerImageOption = None,
     singularity_image: options.SingularityImageOption = None,
@@ -247,7 +177,8 @@ def infer(
     from rml_search.infer_command import InferOptions, infer_and_show
 
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
-    infer_and_show(InferOptions(config, gallery, num_procs), Workspace(Path.cwd()), choice, gpu, typer.echo)
+    wanted = InferOptions(config, gallery, num_procs, worst_first, export)
+    infer_and_show(wanted, Workspace(Path.cwd()), choice, gpu, typer.echo)
 
 
 @app.command()
@@ -256,19 +187,44 @@ def best() -> None:
     from rml_search.plain_output import best_table
     from rml_search.results import read_list_acc
 
-    typer.echo(best_table(read_list_acc(Workspace(Path.cwd()))))
+    workspace = Workspace(Path.cwd())
+    typer.echo(best_table(read_list_acc(workspace), by_validation=workspace.validation.exists()))
 
 
 @app.command()
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the search runs.")] = Path(),
+    ctx: typer.Context,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Where the search runs, or ran.  [default: here]")
+    ] = None,
+    storage: options.StorageOption = None,
+    study_name: options.StudyNameOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for other programs.")] = False,
 ) -> None:
     """Say how far a search has come that runs elsewhere."""
     from rml_search.status_output import status_text
-    from rml_status import folder_progress
+    from rml_status import folder_progress, storage_progress
 
-    typer.echo(status_text(folder_progress(Workspace(folder)), as_json=as_json))
+    shared = shared_choice(storage, study_name)
+    if folder is not None and shared is not None:
+        if _is_typed(ctx, "storage"):
+            raise OptionError("name a folder or --storage, not both")
+        shared = None  # only the environment names a storage
+    progress = folder_progress(Workspace(folder or Path())) if shared is None else storage_progress(shared)
+    typer.echo(status_text(progress, as_json=as_json))
+
+
+@app.command()
+def report(
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html.  [default: report]")
+    ] = None,
+) -> None:
+    """Write a page on the search in this folder, also while it runs."""
+    from rml_report import write_report
+
+    workspace = Workspace(Path.cwd())
+    typer.echo(f"The report is {shown(write_report(workspace, out or workspace.report))}")
 
 
 @app.command()
@@ -295,20 +251,22 @@ def demo(
     plain: options.PlainOption = False,
 ) -> None:
     """Search, train and infer on synthetic images, on the CPU."""
+    from rml_run import run_search, write_report_softly
     from rml_search.demo import demo_options, write_demo_files
     from rml_search.infer_command import InferOptions, infer_and_show
     from rml_search.runtime.choice import prepare_runtime
 
     started = time.monotonic()
     workspace = Workspace(out)
-    choice = RuntimeChoice(RuntimeName.LOCAL)
+    choice = RuntimeChoice(RuntimeName.LOCAL, gpu=False)
     prepare_runtime(choice, workspace, gpu=False, num_procs=1, show=typer.echo)
     typer.echo(f"Making synthetic ultrasound images in {out}")
     write_demo_files(workspace.root)
-    display = display_name(plain=plain, quiet=False, as_json=False)
-    plan = SearchPlan(StudyChoice(is_fresh=True), display=display)
-    run_search(demo_options(workspace.root), plan, workspace, choice, gpu=False)
+    # Written once the predictions are there.
+    plan = SearchPlan(StudyChoice(is_fresh=True), writes_report=False, display=display_name(plain=plain))
+    run_search(demo_options(workspace.root), plan, workspace, choice, typer.echo)
     infer_and_show(InferOptions(gallery=out / "gallery.png"), workspace, choice, False, typer.echo)
+    write_report_softly(workspace, typer.echo)
     typer.echo(f"The demo took {time.monotonic() - started:.0f} s")
 
 
@@ -322,13 +280,19 @@ def doctor(
             "--docker-image", "-docker", metavar="IMAGE", help="Docker image.  [default: RocketML's and ours]"
         ),
     ] = None,
+    singularity_image: options.SingularityImageOption = None,
+    image_size: options.ImageSizeOption = None,
+    batch_size: options.BatchSizeOption = None,
 ) -> None:
     """Say of each thing that a search needs whether it is there."""
-    from rml_search.doctor import examine
+    from rml_search.doctor import Plan, examine
     from rml_search.plain_output import doctor_table
 
-    findings = examine(Workspace(Path.cwd()), data, layers, docker_image)
-    typer.echo(doctor_table(findings))
+    plan = Plan(data, layers, docker_image, singularity_image, image_size or (256, 256), batch_size or 32)
+    diagnosis = examine(Workspace(Path.cwd()), plan)
+    typer.echo(doctor_table(diagnosis))
+    if diagnosis.obstacle is not None:
+        raise diagnosis.obstacle
 
 
 # --- what commands have in common --------------------------------------------------------------------
@@ -336,9 +300,14 @@ def doctor(
 
 def _refuse_options_before(ctx: typer.Context, command: str) -> None:
     for name in ctx.params:
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if _is_typed(ctx, name):
             raise OptionError(f"--{name.replace('_', '-')} stands before {command}: put it after")
+
+
+def _is_typed(ctx: typer.Context, parameter: str) -> bool:
+    """Whether the person has given it, and not the environment or a default."""
+    source = ctx.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def main() -> None:

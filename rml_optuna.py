@@ -1,7 +1,6 @@
 """The study: which hyperparameters are tried next, and what has become of those before, in Optuna's database.
 
-With ``rml_buffered_storage``, ``rml_distributions``, ``rml_samplers`` and ``rml_storage`` the only module that imports
-Optuna.
+One of the modules that import Optuna.
 """
 
 from __future__ import annotations
@@ -9,8 +8,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -18,41 +18,55 @@ from optuna.trial import TrialState as OptunaState
 
 from rml_buffered_storage import BufferedStorage
 from rml_distributions import DIRECTIONS, distributions, suggest
+from rml_records import (
+    BORROWED,
+    DRIVER,
+    DUPLICATES,
+    NUM_TRIALS,
+    RECORD,
+    REPEATS,
+    SETTINGS,
+    STATES,
+    ended_trials,
+    stored_record,
+)
 from rml_samplers import build_pruner, build_sampler
+from rml_search.driver import this_driver
 from rml_search.errors import OptionError, StudyError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import Objective, PrunerName, SamplerName, SearchOptions, StudyChoice
 from rml_search.paths import Workspace, shown
-from rml_search.results import TrialRecord, TrialResult, TrialState
+from rml_search.progress import RunningTrial
+from rml_search.results import TrialRecord, TrialResult
+from rml_search.run_record import RunRecord
 from rml_search.search_space import SearchSpace, Value
 from rml_search.study import Suggestion
 from rml_search.study_settings import check_same_study, study_settings
-from rml_storage import database_errors, load_other_study, open_storage
+from rml_storage import STUDY_NAME, database_errors, load_other_study, open_storage
 from rmldnn_contract.training_log import EpochRecord
 
-STUDY_NAME = "rml-optimization"
-
-#: The user attribute of a study that says how many trials it shall have.
-NUM_TRIALS = "num_trials"
-
-_STATES = {
-    TrialState.COMPLETE: OptunaState.COMPLETE,
-    TrialState.PRUNED: OptunaState.PRUNED,
-    TrialState.FAILED: OptunaState.FAIL,
-}
-_NAMES = {state: name for name, state in _STATES.items()}
 _MAX_DRAWS = 50
 #: Of larger search spaces nobody tries every point.
 _MAX_COUNTED_POINTS = 10_000
+_DRAWS_OF_SAMPLER = 5  #: then, of so many points that have been tried, come random ones
 
 # User attributes of a trial.
-_RECORD = "record"  #: what stands of it in list_acc.json, where it is not to be read from the trial itself
-_REPEATS = "repeats"  #: the number of the trial whose hyperparameters it tries again
 _ATTEMPT = "attempt"
 _ASKED_FOR = "asked_for"  #: a person has put it in line
-_DUPLICATES = "duplicates"  #: it was drawn, found to be a trial that has been there, and not run
 _FIXED = "fixed_params"  #: where Optuna keeps what a trial in line shall be tried with
-_BORROWED = "borrowed"  #: it was run by another study
+
+
+class StudyStorage(Protocol):
+    """What keeps a study: when what it was told is stored, if not at once."""
+
+    def save(self) -> None:
+        """Stores all that waits."""
+
+    def save_what_is_due(self) -> None:
+        """Stores what has waited for long enough."""
+
+    def close(self) -> None:
+        """Stores all that waits, and closes the connection."""
 
 
 @dataclass
@@ -64,7 +78,7 @@ class OptunaStudy:
     """
 
     study: optuna.Study
-    storage: BufferedStorage
+    storage: StudyStorage
     options: SearchOptions
     sampler: SamplerName = SamplerName.TPE
     allows_duplicates: bool = False
@@ -77,17 +91,25 @@ class OptunaStudy:
 
     def close(self) -> None:
         """Closes the database, which then is one file again."""
-        self.storage.close()
+        try:
+            self.study.set_user_attr(DRIVER, "")
+        finally:
+            self.storage.close()
+
+    def remember_run(self, run: RunRecord) -> None:
+        """Keeps how the search was begun, or went on."""
+        self.study.set_user_attr(run.key, run.to_json())
 
     def ask(self) -> Suggestion | None:
         """The next trial: first those put in line, then what the sampler draws."""
-        for _ in range(_MAX_DRAWS):
+        for attempt in range(_MAX_DRAWS):
             if self._is_exhausted():
                 return None
             if self.sampler is SamplerName.GRID:
                 self._put_grid_point_in_line()
-            # Sampled anew from the seed each time, so that a search that was broken off draws what a whole one does.
-            self.study.sampler = build_sampler(self.sampler, self._seed(), self.options)
+            # A sampler that has closed in on a point draws it over and over.
+            sampler = self.sampler if attempt < _DRAWS_OF_SAMPLER else SamplerName.RANDOM
+            self.study.sampler = build_sampler(sampler, self.options.seed, self._num_draws())
             trial = self.study.ask()
             self._read = None
             point = suggest(trial, self._space)
@@ -97,7 +119,7 @@ class OptunaStudy:
                 self.storage.save()
                 hyperparameters = Hyperparameters.from_point(point)
                 return Suggestion(trial.number, hyperparameters, trial.user_attrs.get(_ATTEMPT, 0))
-            trial.set_user_attr(_DUPLICATES, twin)
+            trial.set_user_attr(DUPLICATES, twin)
             self.study.tell(trial, state=OptunaState.FAIL)
             self._read = None
         return None
@@ -120,6 +142,27 @@ class OptunaStudy:
         """Stores how a trial has ended, in one step: before it the trial is running, after it all is known."""
         self._tell(result, result.to_record(checkpoint_sha256=checkpoint_sha256))
 
+    def num_running_elsewhere(self) -> int:
+        """None: nobody else runs trials of this study."""
+        return 0
+
+    def running_elsewhere(self) -> Sequence[RunningTrial] | None:
+        """None: there are no other drivers."""
+        return None
+
+    @contextmanager
+    def settling(self) -> Iterator[Sequence[TrialRecord]]:
+        """The records; nobody else writes results."""
+        yield self.records()
+
+    def where(self, _record: TrialRecord) -> str | None:
+        """None: all checkpoints are in this folder."""
+        return None
+
+    def errors(self, workspace: Workspace) -> AbstractContextManager[None]:
+        """Tells of a database that cannot be used, as a StudyError."""
+        return database_errors(workspace)
+
     def try_again(self, result: TrialResult, attempt: int) -> None:
         """Stores that a trial has failed, and puts its hyperparameters first in line."""
         self._put_in_line(result.number, self._running[result.number].params, attempt)
@@ -132,10 +175,10 @@ class OptunaStudy:
     def recover(self) -> int:
         """Ends the trials that a killed search has left running, and puts them first in line; how many there were."""
         trials = self._trials()
-        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
-        left = [trial for trial in trials if trial.state is OptunaState.RUNNING]
+        repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
+        left = [trial for trial in trials if trial.state is OptunaState.RUNNING and self._is_left(trial)]
         for trial in left:
-            if _RECORD in trial.user_attrs:  # it had ended, and the study was about to be told
+            if RECORD in trial.user_attrs:  # it had ended, and the study was about to be told
                 self._tell_as_recorded(trial)
                 continue
             # First in line, then ended: killed in between, this finds it in line already.
@@ -148,6 +191,10 @@ class OptunaStudy:
             self.study.tell(trial.number, state=OptunaState.FAIL)
         self._read = None
         return len(left)
+
+    def _is_left(self, _trial: FrozenTrial) -> bool:
+        """Whether nobody is at work on a trial that is said to be running."""
+        return True
 
     def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Puts hyperparameters in line that a person asks for; what is left out the sampler draws.
@@ -167,13 +214,13 @@ class OptunaStudy:
 
     def borrow(self, other: optuna.Study) -> int:
         """Lets the sampler learn from the finished trials of another study; how many fit into this search space."""
-        known = {trial.user_attrs.get(_BORROWED) for trial in self._trials()}
+        known = {trial.user_attrs.get(BORROWED) for trial in self._trials()}
         num_borrowed = 0
         for trial in other.get_trials(deepcopy=False, states=[OptunaState.COMPLETE]):
             name = f"{other.study_name}/{trial.number}"
             if not self._fits(trial) or name in known:
                 continue
-            attributes = {_BORROWED: name}
+            attributes = {BORROWED: name}
             self.study.add_trial(
                 optuna.create_trial(
                     params=trial.params,
@@ -195,11 +242,11 @@ class OptunaStudy:
 
     def _tell(self, result: TrialResult, record: TrialRecord) -> None:
         trial = self._running.pop(result.number)
-        trial.set_user_attr(_RECORD, {**asdict(record), "state": record.state.value})
+        trial.set_user_attr(RECORD, {**asdict(record), "state": record.state.value})
         self._tell_optuna(trial, record)
 
     def _tell_optuna(self, trial: optuna.Trial | int, record: TrialRecord) -> None:
-        state = _STATES[record.state]
+        state = STATES[record.state]
         if len(self.options.objectives) > 1 and state is OptunaState.PRUNED:
             state = OptunaState.COMPLETE  # Optuna knows no pruned trials of several objectives; the record does
         # Of a pruned trial Optuna itself takes the last accuracy that was reported.
@@ -215,19 +262,16 @@ class OptunaStudy:
         return self._read
 
     def _tell_as_recorded(self, trial: FrozenTrial) -> None:
-        self._tell_optuna(trial.number, _stored_record(trial.user_attrs[_RECORD]))
+        self._tell_optuna(trial.number, stored_record(trial.user_attrs[RECORD]))
 
     def _put_in_line(self, number: int, params: Mapping[str, Any], attempt: int) -> None:
-        self.study.enqueue_trial(dict(params), user_attrs={_REPEATS: number, _ATTEMPT: attempt})
+        self.study.enqueue_trial(dict(params), user_attrs={REPEATS: number, _ATTEMPT: attempt})
 
-    def _seed(self) -> int | None:
-        """The seed of the next draw: it depends on how many draws there were, and not on what was broken off."""
-        if self.options.seed is None:
-            return None
+    def _num_draws(self) -> int:
+        """How many points have been drawn; what was broken off and runs again counts once."""
         trials = self._trials()
         drawn = (trial for trial in trials if self._is_whole(trial) or trial.state is OptunaState.WAITING)
-        num_draws = sum(not trial.user_attrs.keys() & {_REPEATS, _BORROWED} for trial in drawn)
-        return (self.options.seed * 1_000_003 + num_draws) % 2**32
+        return sum(not trial.user_attrs.keys() & {REPEATS, BORROWED} for trial in drawn)
 
     def _is_exhausted(self) -> bool:
         """Whether the search space is one of points, and all have been tried."""
@@ -256,16 +300,20 @@ class OptunaStudy:
         if self._waits():
             return
         points = self._untried_grid_points() or self._grid()
-        point = random.Random(self._seed()).choice(points)  # noqa: S311 (no secret)
+        point = self._random().choice(points)
         self.study.enqueue_trial(point)
         self._read = None
+
+    def _random(self) -> random.Random:
+        seed = self.options.seed
+        return random.Random(None if seed is None else f"{seed} {self._num_draws()}")  # noqa: S311 (no secret)
 
     def _tried(self) -> Iterator[FrozenTrial]:
         """The trials whose hyperparameters need not be tried again, running ones among them."""
         trials = self._trials()
-        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
+        repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
         for trial in trials:
-            is_ours = not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
+            is_ours = not trial.user_attrs.keys() & {DUPLICATES, BORROWED}
             if (
                 is_ours
                 and self._is_whole(trial)
@@ -276,16 +324,20 @@ class OptunaStudy:
 
     def _twin(self, trial: optuna.Trial, point: dict[str, Value]) -> int | None:
         """The number of an earlier trial of this point; None where there is none, or a person wants it again."""
-        if self.allows_duplicates or trial.user_attrs.keys() & {_REPEATS, _ASKED_FOR}:
+        if self.allows_duplicates or trial.user_attrs.keys() & {REPEATS, _ASKED_FOR}:
             return None
         twins = (other.number for other in self._tried() if self._space.is_same(point, other.params))
         return next((number for number in twins if number != trial.number), None)
 
 
 def open_study(
-    workspace: Workspace, options: SearchOptions, choice: StudyChoice, show: Callable[[str], None]
+    workspace: Workspace,
+    options: SearchOptions,
+    choice: StudyChoice,
+    show: Callable[[str], None],
+    name: str = STUDY_NAME,
 ) -> OptunaStudy:
-    """The study in ``study.db``, new or as an earlier part of the search has left it.
+    """The study of that name in ``study.db``, new or as an earlier part of the search has left it.
 
     ``show`` is told of trials that are tried again, and of those taken over from another study.
 
@@ -299,14 +351,14 @@ def open_study(
         storage = BufferedStorage(open_storage(workspace))
         study = optuna.create_study(
             storage=storage,
-            study_name=STUDY_NAME,
+            study_name=name,
             directions=[DIRECTIONS[objective] for objective in options.objectives],
             pruner=build_pruner(pruner, options.num_epochs),
             load_if_exists=True,
         )
         _check_settings(study, study_settings(options), workspace)
-        if study.user_attrs.get(NUM_TRIALS) != options.num_trials:
-            study.set_user_attr(NUM_TRIALS, options.num_trials)
+        study.set_user_attr(NUM_TRIALS, options.num_trials)
+        study.set_user_attr(DRIVER, this_driver().name)
         opened = OptunaStudy(study, storage, options, choice.sampler, choice.allows_duplicates)
         num_left = opened.recover()
         if num_left:
@@ -319,7 +371,7 @@ def open_study(
 
 
 def _check_settings(study: optuna.Study, settings: Mapping[str, Any], workspace: Workspace) -> None:
-    stored = study.user_attrs.get("settings")
+    stored = study.user_attrs.get(SETTINGS)
     if stored is not None:
         check_same_study(stored, settings)
     elif study.get_trials(deepcopy=False):
@@ -328,7 +380,7 @@ def _check_settings(study: optuna.Study, settings: Mapping[str, Any], workspace:
             "--fresh starts over (what is there moves to earlier/, nothing is lost)"
         )
     else:
-        study.set_user_attr("settings", dict(settings))
+        study.set_user_attr(SETTINGS, dict(settings))
 
 
 def parse_point(text: str) -> dict[str, Any]:
@@ -341,41 +393,3 @@ def parse_point(text: str) -> dict[str, Any]:
         raise OptionError(f'--enqueue: {text!r} is no object such as {{"optimizer": "adam", "learning_rate": 0.001}}')
     named = {"optimizer", "loss"}  # in any case
     return {name: value.lower() if name in named and isinstance(value, str) else value for name, value in point.items()}
-
-
-def ended_trials(trials: Sequence[FrozenTrial], is_whole: Callable[[FrozenTrial], bool]) -> list[TrialRecord]:
-    """Those of a search that have ended and were run, of all that its study holds.
-
-    Args:
-        is_whole: whether all hyperparameters of a trial were drawn before the search was killed.
-    """
-    repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
-    return [
-        _record(trial, repeated)
-        for trial in trials
-        if trial.state.is_finished() and is_whole(trial) and not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
-    ]
-
-
-def _record(trial: FrozenTrial, repeated: set[int | None]) -> TrialRecord:
-    stored = trial.user_attrs.get(_RECORD)
-    if stored is not None:
-        return _stored_record(stored)
-    seconds = (trial.duration.total_seconds() if trial.duration else 0.0) if trial.datetime_complete else 0.0
-    return TrialRecord(
-        max_acc=None,
-        optimizer=trial.params["optimizer"],
-        lr=trial.params["learning_rate"],
-        loss=trial.params["loss"],
-        epoch_max_acc=None,
-        number=trial.number,
-        state=_NAMES[trial.state],
-        seconds=seconds,
-        reason="the search was killed while it ran",
-        tried_again=trial.number in repeated,
-        hyperparameters=dict(trial.params),
-    )
-
-
-def _stored_record(stored: Mapping[str, Any]) -> TrialRecord:
-    return TrialRecord(**{**stored, "state": TrialState(stored["state"])})

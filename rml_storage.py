@@ -1,6 +1,6 @@
 """The study's database: SQLite files, as Optuna lays them out.
 
-With ``rml_optuna`` and ``rml_samplers`` the only module that imports Optuna.
+One of the modules that import Optuna.
 """
 
 from __future__ import annotations
@@ -14,13 +14,18 @@ from pathlib import Path
 import optuna
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
 
-from rml_search.errors import NoResultsError, StudyError
+from rml_search.errors import StudyError
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, shown
 from rml_search.study_settings import study_settings
 
+#: The name of the study of a search that has its folder for itself.
+STUDY_NAME = "rml-optimization"
 _LOCK_SECONDS = 60.0
+#: How the names of studies begin that train the best trials of another one again.
+CONFIRMATION = "confirmation/"
 
 
 def can_go_on(workspace: Workspace, options: SearchOptions) -> bool:
@@ -38,7 +43,7 @@ def can_go_on(workspace: Workspace, options: SearchOptions) -> bool:
                 return False
             states = {state for (state,) in database.execute("SELECT DISTINCT state FROM trials")}
             settings = database.execute(
-                "SELECT value_json FROM study_user_attributes WHERE key = 'settings'"
+                "SELECT value_json FROM study_user_attributes WHERE key = 'settings' ORDER BY study_id"
             ).fetchone()
     except sqlite3.Error:
         return True
@@ -53,6 +58,7 @@ def load_other_study(file: Path, workspace: Workspace) -> optuna.Study:
         raise StudyError(f"--warm-start: {path} is not the study.db of another search")
     try:
         summaries = optuna.get_all_study_summaries(URL.create("sqlite", database=path).render_as_string())
+        summaries = [summary for summary in summaries if not summary.study_name.startswith(CONFIRMATION)]
         if len(summaries) != 1:
             raise StudyError(f"--warm-start: {path} holds {len(summaries)} studies, not one")
         return optuna.load_study(
@@ -107,39 +113,19 @@ def open_storage(workspace: Workspace) -> optuna.storages.RDBStorage:
 
 
 @contextmanager
-def study_to_read(workspace: Workspace) -> Iterator[optuna.Study]:
-    """The study in ``study.db``, while a search may be writing to it: nothing is written, and no writer waits.
-
-    Raises:
-        NoResultsError: there is none.
-        StudyError: it cannot be read.
-    """
-    path = workspace.study_database
-    if not path.is_file():
-        raise NoResultsError(f"there is no {shown(path)}: no search has run in this folder")
-    # Without a journal beside it nobody writes; opened as a file that changes, SQLite would leave a journal behind.
-    has_journal = any(file.exists() for file in workspace.study_files()[1:])
-    address = f"{path.as_uri()}?mode=ro{'' if has_journal else '&immutable=1'}"
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(address, uri=True, timeout=_LOCK_SECONDS, check_same_thread=False)
-
-    with database_errors(workspace):
+def snapshot(database: Path) -> Iterator[optuna.storages.RDBStorage]:
+    """A copy of a SQLite database in memory, whole even while another process writes; nothing is written there."""
+    # Without a journal nothing is under way, and "immutable" keeps SQLite from making one beside the file.
+    is_quiet = not database.with_name(database.name + "-wal").exists()
+    address = f"{database.as_uri()}?mode=ro" + "&immutable=1" * is_quiet
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as copy:
+        with closing(sqlite3.connect(address, uri=True)) as source:
+            source.backup(copy)
         storage = optuna.storages.RDBStorage(
-            storage_url(workspace),
-            engine_kwargs={"creator": connect},
-            skip_compatibility_check=True,
-            skip_table_creation=True,
+            "sqlite://", engine_kwargs={"creator": lambda: copy, "poolclass": StaticPool}
         )
         try:
-            yield _only_study(storage, path)
+            yield storage
         finally:
             storage.remove_session()
             storage.engine.dispose()
-
-
-def _only_study(storage: optuna.storages.BaseStorage, path: Path) -> optuna.Study:
-    names = [study.study_name for study in storage.get_all_studies()]
-    if len(names) != 1:
-        raise StudyError(f"{shown(path)} holds {len(names)} studies, not one")
-    return optuna.load_study(study_name=names[0], storage=storage)

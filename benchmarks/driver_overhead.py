@@ -203,13 +203,13 @@ def _container_row(image: str, rounds: int) -> list[object]:
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         write_synthetic_data(workspace.root / "data", num_train=64, num_test=16, size=64, seed=0)
-        layers = shutil.copy(CHECKOUT / "layers_small_unet.json", workspace.root / "layers.json")
+        layers = Path(shutil.copy(CHECKOUT / "layers_small_unet.json", workspace.root / "layers.json"))
         options = SearchOptions(
             1,
             5,
             ("adam",),
             ("bce",),
-            layers,
+            (layers,),
             workspace.root / "data",
             (0.001, 0.001),
             image_size=(64, 64),

@@ -107,12 +107,13 @@ def _link(source: Path, target: Path) -> None:
         temporary.replace(target)
 
 
-def drop_finished_checkpoints(workspace: Workspace, running: Iterable[int] = ()) -> None:
-    """Deletes the checkpoints of all trials but those ``running``: what was worth keeping is the best model by now."""
-    busy = {workspace.trial(number).folder for number in running}
-    for folder in workspace.trials.iterdir():
-        if folder.name.isdecimal() and folder not in busy:
-            drop_checkpoints(workspace.trial(int(folder.name)))
+def drop_finished_checkpoints(workspace: Workspace, ended: Iterable[int]) -> None:
+    """Deletes the checkpoints of trials that have ended: what was worth keeping is the best model by now."""
+    for number in ended:
+        trial = workspace.trial(number)
+        drop_checkpoints(trial)
+        for path in list(trial.unfinished_checkpoints()):
+            path.unlink(missing_ok=True)
 
 
 def file_digest(path: Path) -> str:

@@ -55,10 +55,21 @@ def num_cpus() -> int:
 
 def find_gpus() -> tuple[str, ...]:
     """The names of this machine's NVIDIA GPUs, as their driver tells them; empty where there are none."""
+    return _ask_nvidia("name")
+
+
+def describe_gpus() -> tuple[str, ...]:
+    """``0: NVIDIA H200, 143771 MiB, 143000 MiB free`` of each of this machine's NVIDIA GPUs."""
+    answers = (line.split(", ") for line in _ask_nvidia("index,name,memory.total,memory.free"))
+    return tuple(f"{index}: {', '.join(name)}, {total}, {free} free" for index, *name, total, free in answers)
+
+
+def _ask_nvidia(fields: str) -> tuple[str, ...]:
+    """What nvidia-smi says of each GPU."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
-    query = [program, "--query-gpu=name", "--format=csv,noheader"]
+    query = [program, f"--query-gpu={fields}", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):

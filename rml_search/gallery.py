@@ -1,4 +1,4 @@
-"""A picture of predictions beside the truth: rows of input, prediction and ground truth with their Dice.
+"""A picture of predictions beside the truth: rows of input, ground truth and prediction with their scores.
 
 Everything is drawn through Matplotlib's objects, without pyplot and its global state.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rml_search.errors import DataSetError, WriteError
-from rml_search.gallery_rows import THRESHOLD, GalleryRow, load_rows, mean_dice
+from rml_search.gallery_rows import THRESHOLD, GalleryRow, load_rows, score_rows
+from rml_search.image_scores import mean_scores, worst_first
 from rml_search.inference import InferenceResult
 from rml_search.paths import Workspace
 from rml_search.predictions import Scores, read_predictions
@@ -30,7 +32,6 @@ __all__ = [
     "draw_gallery",
     "draw_gallery_of_inference",
     "load_rows",
-    "mean_dice",
     "read_predictions",
 ]
 
@@ -43,8 +44,16 @@ _GAP = 0.07
 _DOTS_PER_INCH = 200
 _FORMATS = frozenset({".pdf", ".png", ".svg"})
 _MAX_NAME = 34  #: characters
-_TINT = 0.25  #: opacity of a region inside its contour
+_LINE_WIDTH = 1.8  #: points
+_TINT = 0.2  #: opacity of a region inside its contour
 _TRANSFORMS_IN_PLACE = frozenset({"resize", "normalize", "convert_color"})  #: that move no pixel
+
+
+class Order(Enum):
+    """Which rows a gallery shows where it cannot show all; either way the worst comes first."""
+
+    SPREAD = "spread"  #: at even ranks, the worst and the best among them, so that the picture does not flatter
+    WORST = "worst"
 
 
 def check_gallery(configuration: Configuration, out: Path) -> Path:
@@ -56,6 +65,15 @@ def check_gallery(configuration: Configuration, out: Path) -> Path:
         WriteError: ``out`` does not end in .png, .pdf or .svg.
     """
     _check_format(out)
+    return check_images_in_place(configuration)
+
+
+def check_images_in_place(configuration: Configuration) -> Path:
+    """The folder of the test images, if predictions lie over them.
+
+    Raises:
+        DataSetError: there are no test images, or their transforms move pixels.
+    """
     data = configuration.neural_network.data
     if data.test_input_path is None:
         raise DataSetError("the configuration names no test images (data.test_input_path): there is nothing to draw")
@@ -66,7 +84,9 @@ def check_gallery(configuration: Configuration, out: Path) -> Path:
     return Path(data.test_input_path)
 
 
-def draw_gallery_of_inference(result: InferenceResult, workspace: Workspace, out: Path) -> None:
+def draw_gallery_of_inference(
+    result: InferenceResult, workspace: Workspace, out: Path, order: Order = Order.SPREAD
+) -> None:
     """Draws the gallery of the images that an inference has predicted.
 
     Raises:
@@ -76,16 +96,15 @@ def draw_gallery_of_inference(result: InferenceResult, workspace: Workspace, out
     inputs = workspace.absolute(check_gallery(result.configuration, out))
     named = result.configuration.neural_network.data.test_target_path
     targets = None if named is None else workspace.absolute(Path(named))
-    draw_gallery(load_rows(inputs, targets, result.predictions), out)
+    draw_gallery(load_rows(inputs, targets, result.predictions), out, order=order)
 
 
-def draw_gallery(rows: Sequence[GalleryRow], out: Path, *, max_rows: int = 5) -> None:
-    """Draws rows of input, prediction and ground truth into a file, atomically.
+def draw_gallery(rows: Sequence[GalleryRow], out: Path, *, max_rows: int = 5, order: Order = Order.SPREAD) -> None:
+    """Draws rows of input, ground truth and prediction into a file, atomically.
 
-    Rows are sorted from the worst Dice to the best; where there are more than ``max_rows`` (at least 2), as
-    many are drawn at even ranks, the worst and the best among them, so that the picture does not flatter.
-    Without targets the first ``max_rows`` are drawn, in the order given. The title has the mean over all
-    rows, not only over those drawn.
+    Rows are sorted from the worst Dice to the best. Where there are more than ``max_rows`` (at least 2), ``order``
+    says which are drawn. Without targets the first ``max_rows`` are drawn, in the order given. The title has the
+    means over all rows, not only over those drawn.
 
     Raises:
         WriteError: ``out`` does not end in .png, .pdf or .svg, or cannot be written.
@@ -94,8 +113,8 @@ def draw_gallery(rows: Sequence[GalleryRow], out: Path, *, max_rows: int = 5) ->
     _check_format(out)
     if not rows:
         raise DataSetError("there are no predictions to draw")
-    shown = _choose(rows, max_rows)
-    figure = _draw(shown, _title(rows, len(shown)))
+    shown = _choose(rows, max_rows, order)
+    figure = _draw(shown, _title(rows, len(shown), order))
     picture = io.BytesIO()
     figure.savefig(picture, format=out.suffix[1:].lower(), dpi=_DOTS_PER_INCH)
     try:
@@ -119,26 +138,32 @@ def _write_whole(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _choose(rows: Sequence[GalleryRow], max_rows: int) -> list[GalleryRow]:
-    scored = sorted((row.dice, row.name, number) for number, row in enumerate(rows) if row.dice is not None)
+def _choose(rows: Sequence[GalleryRow], max_rows: int, order: Order) -> list[GalleryRow]:
+    by_name = {row.name: row for row in rows}
+    scored = worst_first(score_rows(rows))
     if not scored:
         return list(rows[:max_rows])
-    ranks = np.linspace(0, len(scored) - 1, min(max_rows, len(scored))).round().astype(int)
-    return [rows[scored[rank][2]] for rank in ranks]
+    num_shown = min(max_rows, len(scored))
+    last = len(scored) - 1 if order is Order.SPREAD else num_shown - 1
+    return [by_name[scored[rank].name] for rank in np.linspace(0, last, num_shown).round().astype(int)]
 
 
-def _title(rows: Sequence[GalleryRow], num_shown: int) -> str:
+def _title(rows: Sequence[GalleryRow], num_shown: int, order: Order) -> str:
     count = f"{len(rows)} image{'s' if len(rows) > 1 else ''}"
-    mean = mean_dice(rows)
-    if mean is None:
+    scores = score_rows(rows)
+    if not scores:
         return count if num_shown == len(rows) else f"The first {num_shown} of {count}"
-    shown = "" if num_shown == 1 else f"; {num_shown} of them from the worst to the best"
-    return f"Mean Dice of the lesion {mean:.3f} over {count}{shown}"
+    means = mean_scores(scores)
+    which = "worst" if order is Order.WORST and num_shown < len(rows) else "from the worst to the best"
+    shown = "" if num_shown == 1 else f"; here {num_shown}, {which}"
+    return f"Lesion in {count}: mean Dice {means.dice:.3f}, IoU {means.iou:.3f}{shown}"
 
 
 def _draw(rows: Sequence[GalleryRow], title: str) -> Figure:
     """Lays panels out by hand, in inches: a layout engine would leave uneven gaps between images."""
-    draw_panels = [_draw_input, _draw_prediction] + [_draw_truth] * any(row.target is not None for row in rows)
+    with_truth = any(row.target is not None for row in rows)
+    panels = [("Input", _draw_input), *[("Ground truth", _draw_truth)] * with_truth, ("Prediction", _draw_prediction)]
+    draw_panels = [draw_panel for _, draw_panel in panels]
     panel_width = (_PAGE_WIDTH - _GAP * (len(draw_panels) + 1)) / len(draw_panels)
     lefts = [_GAP + column * (panel_width + _GAP) for column in range(len(draw_panels))]
     panel_heights = [panel_width * row.prediction.shape[0] / row.prediction.shape[1] for row in rows]
@@ -147,17 +172,17 @@ def _draw(rows: Sequence[GalleryRow], title: str) -> Figure:
     FigureCanvasAgg(figure)
     top = height - _HEADER_HEIGHT
     _write(figure, title, (_PAGE_WIDTH / 2, height - 0.28), size=11, align="center")
-    for left, heading in zip(lefts, ("Input", "Prediction", "Ground truth"), strict=False):
+    for left, (heading, _) in zip(lefts, panels, strict=True):
         _write(figure, heading, (left + panel_width / 2, top), size=10, align="center")
     for row, panel_height in zip(rows, panel_heights, strict=True):
         top -= _LABEL_HEIGHT
-        _write(figure, _shorten(row.name), (lefts[0], top + 0.05), size=8)
-        _write(figure, _dice_label(row), (lefts[1], top + 0.05), size=8)
+        _write(figure, _shorten(row.name), (lefts[0], top + 0.05), size=9)
+        _write(figure, _label(row), (_PAGE_WIDTH - _GAP, top + 0.05), size=9, align="right")
         top -= panel_height
         for left, draw_panel in zip(lefts, draw_panels, strict=True):
             draw_panel(_add_panel(figure, (left, top, panel_width, panel_height), row), row)
         top -= _GAP
-    _add_legend(figure, with_truth=len(draw_panels) == 3)
+    _add_legend(figure, with_truth=with_truth)
     return figure
 
 
@@ -178,9 +203,9 @@ def _draw_input(axes: Axes, row: GalleryRow) -> None:
 
 
 def _draw_prediction(axes: Axes, row: GalleryRow) -> None:
-    _outline(axes, row.prediction, _PREDICTION_COLOUR, filled=True)
     if row.target is not None:
-        _outline(axes, row.target.astype(np.float32), _TRUTH_COLOUR, style="dashed")
+        _outline(axes, row.target.astype(np.float32), _TRUTH_COLOUR)
+    _outline(axes, row.prediction, _PREDICTION_COLOUR, style="dashed", filled=True)
 
 
 def _draw_truth(axes: Axes, row: GalleryRow) -> None:
@@ -199,16 +224,16 @@ def _outline(axes: Axes, probability: Scores, colour: str, *, style: str = "soli
         axes.imshow(tint, aspect="auto", interpolation="nearest")
     framed = np.pad(probability, 1)
     rows, columns = (np.arange(-1, length + 1) for length in inside.shape)
-    axes.contour(columns, rows, framed, levels=[THRESHOLD], colors=[colour], linewidths=1.3, linestyles=style)
+    axes.contour(columns, rows, framed, levels=[THRESHOLD], colors=[colour], linewidths=_LINE_WIDTH, linestyles=style)
     axes.set_xlim(-0.5, inside.shape[1] - 0.5)
     axes.set_ylim(inside.shape[0] - 0.5, -0.5)
 
 
 def _add_legend(figure: Figure, *, with_truth: bool) -> None:
-    lines = [Line2D([], [], color=_PREDICTION_COLOUR, label=f"prediction (probability above {THRESHOLD})")]
-    if with_truth:
-        lines.append(Line2D([], [], color=_TRUTH_COLOUR, linestyle="dashed", label="ground truth"))
-    figure.legend(handles=lines, loc="lower center", ncols=len(lines), fontsize=8, frameon=False, borderaxespad=0.4)
+    label = f"prediction (probability above {THRESHOLD})"
+    lines = [Line2D([], [], color=_TRUTH_COLOUR, linewidth=_LINE_WIDTH, label="ground truth")] * with_truth
+    lines.append(Line2D([], [], color=_PREDICTION_COLOUR, linewidth=_LINE_WIDTH, linestyle="dashed", label=label))
+    figure.legend(handles=lines, loc="lower center", ncols=len(lines), fontsize=9, frameon=False, borderaxespad=0.4)
 
 
 def _write(figure: Figure, text: str, at: tuple[float, float], *, size: int, align: str = "left") -> None:
@@ -217,11 +242,15 @@ def _write(figure: Figure, text: str, at: tuple[float, float], *, size: int, ali
     figure.text(at[0] / width, at[1] / height, text, fontsize=size, ha=align, va="bottom", parse_math=False)
 
 
-def _dice_label(row: GalleryRow) -> str:
-    if row.dice is None or row.target is None:
+def _label(row: GalleryRow) -> str:
+    if row.target is None:
         return ""
-    without_lesion = f" (no lesion, {'none' if row.dice == 1 else 'one'} found)"
-    return f"Dice {row.dice:.3f}" + ("" if row.target.any() else without_lesion)
+    (scores,) = score_rows([row])
+    if row.target.any():
+        distance = "nothing found" if scores.hd95 is None else f"HD95 {scores.hd95:.1f} px"
+    else:
+        distance = f"no lesion, {'none' if scores.dice == 1 else 'one'} found"
+    return f"Dice {scores.dice:.3f}, IoU {scores.iou:.3f}, {distance}"
 
 
 def _shorten(name: str) -> str:

@@ -1,8 +1,8 @@
-"""Images, masks and predictions put together, with the Dice coefficient of each image."""
+"""Images, masks and predictions put together, with the scores of each image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +12,10 @@ import numpy as np
 
 from rml_search.dataset import list_images, list_pairs, name_some
 from rml_search.errors import DataSetError
+from rml_search.image_scores import ImageScores, find_classes
 from rml_search.images import Mask, Pixels, read_image, to_display, to_mask
 from rml_search.predictions import Scores, lesion_probability, read_predictions
-from rml_search.segmentation_scores import dice_coefficient
+from rml_search.segmentation_scores import dice_coefficient, hausdorff_distance, measure_overlap
 
 THRESHOLD = 0.5  #: of the probability, above which a pixel counts as lesion
 
@@ -37,6 +38,11 @@ class GalleryRow:
         """The Dice coefficient at a threshold of 0.5, 1 if neither has a lesion; None without a target."""
         return None if self.target is None else dice_coefficient(self.prediction > THRESHOLD, self.target)
 
+    @cached_property
+    def hd95(self) -> float | None:
+        """The 95 % Hausdorff distance in pixels of the prediction; None without target, or if a mask is empty."""
+        return None if self.target is None else hausdorff_distance(self.prediction > THRESHOLD, self.target)
+
 
 def load_rows(
     inputs: Path, targets: Path | None, predictions: Path | Sequence[Path], image_size: tuple[int, int] | None = None
@@ -56,17 +62,25 @@ def load_rows(
         pairs: list[tuple[Path, Path | None]] = [(path, None) for path in list_images(inputs)]
     else:
         pairs = [*list_pairs(inputs, targets)]
+    names = [path.relative_to(inputs) for path, _ in pairs]
+    return [
+        _load_row(str(name.with_suffix("")), image, mask, scores, image_size)
+        for name, (image, mask), scores in zip(names, pairs, predictions_of(names, predictions), strict=True)
+    ]
+
+
+def predictions_of(names: Sequence[Path], predictions: Path | Sequence[Path]) -> list[Scores]:
+    """The prediction (C,H,W) of each image, in the order of their names, which are relative to their folder.
+
+    Raises:
+        DataSetError: one is missing, or the predictions cannot be read.
+    """
     found = dict(read_predictions(predictions))
     # rmldnn does not say whether its names keep the suffix
-    names = [path.relative_to(inputs) for path, _ in pairs]
     keys = [next((str(key) for key in (name, name.with_suffix("")) if str(key) in found), None) for name in names]
     if absent := [str(name) for name, key in zip(names, keys, strict=True) if key is None]:
         raise DataSetError(f"{predictions} has no prediction of {name_some(absent)}: run the inference again")
-    return [
-        _load_row(str(name.with_suffix("")), image, mask, found[key], image_size)
-        for name, (image, mask), key in zip(names, pairs, keys, strict=True)
-        if key is not None
-    ]
+    return [found[key] for key in keys if key is not None]
 
 
 def _load_row(
@@ -84,7 +98,11 @@ def _load_row(
     return GalleryRow(name, image, probability, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) > 0)
 
 
-def mean_dice(rows: Iterable[GalleryRow]) -> float | None:
-    """Returns the mean Dice of the images that have a target; None if none has."""
-    scores = [row.dice for row in rows if row.dice is not None]
-    return sum(scores) / len(scores) if scores else None
+def score_rows(rows: Sequence[GalleryRow]) -> list[ImageScores]:
+    """The scores of the images that have a target, in their order; classes are told from the names of all rows."""
+    classes = find_classes([row.name for row in rows])
+    return [
+        ImageScores(row.name, classes[row.name], measure_overlap(row.prediction > THRESHOLD, row.target), row.hd95)
+        for row in rows
+        if row.target is not None
+    ]

@@ -7,26 +7,30 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from rml_search.image_scores import means_by_class
 from rml_search.inference import (
     choose_inference_config,
     move_predictions_aside,
     read_inference_configuration,
     run_inference,
 )
+from rml_search.inference_scores import score_inference
 from rml_search.links import check_links
 from rml_search.options import RuntimeChoice, check_num_procs
 from rml_search.paths import Workspace, shown
-from rml_search.plain_output import inference_table
+from rml_search.plain_output import inference_table, scores_table
 from rml_search.runtime.choice import prepare_runtime
 
 
 @dataclass(frozen=True)
 class InferOptions:
-    """An inference: the configuration (None: that of the best model), a picture to draw, processes."""
+    """An inference: the configuration (None: that of the best model), pictures and masks to write, processes."""
 
     config: Path | None = None
     gallery: Path | None = None
     num_procs: int = 1
+    worst_first: bool = False  #: the gallery shows the worst predictions alone
+    masks: Path | None = None  #: a new folder for the predicted masks
 
     def __post_init__(self) -> None:
         check_num_procs(self.num_procs)
@@ -39,7 +43,7 @@ def infer_and_show(
     gpu: bool | None,
     show: Callable[[str], None],
 ) -> None:
-    """Runs inference, shows loss and accuracy, and draws the gallery; earlier predictions move aside.
+    """Runs inference, shows loss and accuracy, and writes masks and gallery; earlier predictions move aside.
 
     Raises:
         SearchError: there is no model, nothing can be drawn of its images, or the engine could not run it.
@@ -50,6 +54,10 @@ def infer_and_show(
         from rml_search.gallery import check_gallery
 
         check_gallery(configuration, options.gallery)
+    if options.masks is not None:
+        from rml_search.mask_files import check_masks
+
+        check_masks(configuration, options.masks)
     ready = prepare_runtime(choice, workspace, gpu, options.num_procs, show)
     if ready.runtime.in_container:
         data = configuration.neural_network.data
@@ -62,9 +70,18 @@ def infer_and_show(
     show(f"Device: {ready.device}")
     result = run_inference(document, workspace, ready.runtime, num_procs=options.num_procs)
     show(inference_table(result))
+    scores = score_inference(result, workspace)
+    if scores:
+        show(scores_table(means_by_class(scores)))
+        show(f"The scores of each image are in {shown(workspace.scores(result.predictions[0].parent))}")
+    if options.masks is not None:
+        from rml_search.mask_files import write_masks
+
+        show(f"{write_masks(result, workspace, options.masks)} masks are in {shown(options.masks)}")
     if options.gallery is not None:
-        from rml_search.gallery import draw_gallery_of_inference
+        from rml_search.gallery import Order, draw_gallery_of_inference
 
         replaced = " (an earlier one was replaced)" if options.gallery.exists() else ""
-        draw_gallery_of_inference(result, workspace, options.gallery)
+        order = Order.WORST if options.worst_first else Order.SPREAD
+        draw_gallery_of_inference(result, workspace, options.gallery, order)
         show(f"The gallery is {shown(options.gallery)}{replaced}")

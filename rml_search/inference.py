@@ -31,12 +31,13 @@ class InferenceResult:
 
 
 def choose_inference_config(workspace: Workspace, named: Path | None) -> Path:
-    """The configuration to run: the one named, else that of the best model, else ./config_test.json.
+    """The configuration to run: the one named, else that of the confirmed or the best model, else ./config_test.json.
 
     Raises:
         CheckpointFileError: there is none.
     """
-    candidates = [named] if named is not None else [workspace.best_config, workspace.root / "config_test.json"]
+    usual = [workspace.confirmed_model.config, workspace.best_config, workspace.root / "config_test.json"]
+    candidates = usual if named is None else [named]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
@@ -105,7 +106,7 @@ def move_predictions_aside(workspace: Workspace, config: Path, when: datetime) -
         return None
     aside = workspace.earlier(when) / folder.name
     aside.mkdir(parents=True)
-    for path in [*predictions, folder / _CONFIG, folder / _LOG]:
+    for path in [*predictions, folder / _CONFIG, folder / _LOG, workspace.scores(folder)]:
         if path.exists() and path.resolve() != config.resolve():
             path.rename(aside / path.name)
     return aside

@@ -1,21 +1,29 @@
 """A search for other programs: one JSON object a line, and nothing else, on standard output.
 
-Every object has ``event``, and ``time`` as seconds since 1970. The others by event:
+Every object has ``event``, and ``time`` as seconds since 1970. The others by event, in the order in which they come:
 
-========================= =================================================================================
-``search_started``        ``num_trials``, ``num_epochs``, ``num_finished`` (of earlier parts of the search),
-                          ``settings`` (names and values as people read them)
-``trial_started``         ``trial`` (its number, from 0), ``place`` (from 1, of those that count),
-                          ``hyperparameters`` (an object)
-``epoch``                 ``trial``, ``epoch`` (from 1), ``num_epochs``, ``accuracy`` (0 to 1), ``test_loss``,
-                          ``train_loss``; null for what the engine does not say
-``trial_finished``        ``trial``, ``state`` (complete, pruned, failed), ``tried_again`` (it does not count),
-                          ``seconds``, ``accuracy`` and ``epoch`` of its best epoch, ``reason``, ``best`` so far
-``note``                  ``text``
-``search_finished``       ``num_finished``, ``best``, ``ended_early`` and ``error``: why, or null
-========================= =================================================================================
+===================== =====================================================================================
+``settings``          ``settings``: an object, names and values as people read them
+``search_started``    ``num_trials``, ``num_epochs``, ``num_finished`` (of earlier parts of the search)
+``trial_started``     ``trial`` (its number, from 0), ``place`` (from 1, of those that count),
+                      ``hyperparameters`` (an object)
+``epoch``             ``trial``, ``epoch`` (from 1), ``num_epochs``, ``accuracy`` (0 to 1), ``test_loss``,
+                      ``train_loss``; null for what the engine does not say
+``trial_finished``    ``trial``, ``state`` (complete, pruned, failed), ``tried_again`` (it does not count),
+                      ``seconds``, ``accuracy`` and ``epoch`` of its best epoch, ``reason``, ``best`` so far
+``others``            with ``--storage``, after a change: ``num_finished`` and ``best`` of all drivers, and the
+                      trials that the other ones run, as numbers in ``running``
+``search_finished``   ``num_finished``, ``best``, ``front``, ``ended_early`` and ``error``: why, or null
+``confirmation_started``  as ``search_started``; until ``confirmed`` trials are those of ``--confirm``
+``confirmed``         ``trials``, the best first: ``trial``, ``accuracy`` in the search, ``mean``, ``deviation``
+                      (of a run), ``accuracies`` of its runs, ``num_failed``
+``tested``            ``loss`` and ``accuracy`` of the best model on the test images (``--validation-fraction``)
+``results``           ``best_model``, ``history``: paths
+``note``              ``text``; at any time
+===================== =====================================================================================
 
-``best`` is null, or an object with ``trial``, ``accuracy``, ``epoch`` and ``hyperparameters``.
+``best`` is null, or an object with ``trial``, ``accuracy``, ``epoch``, ``seconds`` and ``hyperparameters``. ``front``
+is a list of such objects, the trials that no other one beats in accuracy and in seconds; null with one objective.
 """
 
 from __future__ import annotations
@@ -23,15 +31,19 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from rml_search.display import SearchEnd, SearchFacts
+from rml_search.confirmation import Confirmed
+from rml_search.display import SearchEnd, SearchPart
 from rml_search.hyperparameters import Hyperparameters
+from rml_search.inference import InferenceResult
 from rml_search.observer import SearchObserver
-from rml_search.results import TrialRecord, TrialResult, TrialState, best_record
+from rml_search.paths import Workspace
+from rml_search.progress import RunningTrial
+from rml_search.results import TrialRecord, TrialResult, TrialState, best_record, pareto_front
 from rmldnn_contract.training_log import EpochRecord
 
 
@@ -41,36 +53,63 @@ class JsonDisplay:
     def __init__(self, show: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
         self._show = show
         self._clock = clock
+        self._told_of_others: dict[str, Any] = {}
 
     def say(self, text: str) -> None:
-        """A ``note``."""
+        """``note``."""
         self.note(text)
 
-    def begin(self, facts: SearchFacts) -> SearchObserver:
-        """``search_started``."""
-        self._tell(
-            "search_started",
-            num_trials=facts.options.num_trials,
-            num_epochs=facts.options.num_epochs,
-            num_finished=sum(not record.tried_again for record in facts.records),
-            settings=dict(facts.settings),
-        )
-        return self
+    def settings(self, rows: Sequence[tuple[str, str]]) -> None:
+        """``settings``."""
+        self._tell("settings", settings=dict(rows))
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """The events come by themselves."""
-        yield
+    def watching(self, part: SearchPart) -> Iterator[SearchObserver]:
+        """``search_started`` or ``confirmation_started``; the events of trials come by themselves."""
+        self._tell(
+            "confirmation_started" if part.is_again else "search_started",
+            num_trials=part.options.num_trials,
+            num_epochs=part.options.num_epochs,
+            num_finished=_num_finished(part.records),
+        )
+        yield self
 
-    def end(self, end: SearchEnd) -> None:
+    def searched(self, end: SearchEnd) -> None:
         """``search_finished``."""
+        has_front = len(end.options.objectives) > 1
         self._tell(
             "search_finished",
-            num_finished=sum(not record.tried_again for record in end.records),
+            num_finished=_num_finished(end.records),
             best=best_document(best_record(end.records)),
+            front=[best_document(record) for record in pareto_front(end.records)] if has_front else None,
             ended_early=end.ended_early,
             error=end.error,
         )
+
+    def confirmed(self, ranked: Sequence[Confirmed]) -> None:
+        """``confirmed``."""
+        trials = [
+            {
+                "trial": confirmed.trial.number,
+                "accuracy": confirmed.trial.max_acc,
+                "mean": confirmed.mean if confirmed.runs else None,
+                "deviation": confirmed.deviation,
+                "accuracies": [run.max_acc for run in confirmed.runs],
+                "num_failed": confirmed.num_failed,
+            }
+            for confirmed in ranked
+        ]
+        self._tell("confirmed", trials=trials)
+
+    def tested(self, result: InferenceResult) -> None:
+        """``tested``."""
+        self._tell("tested", loss=result.loss, accuracy=result.accuracy)
+
+    def results(self, workspace: Workspace) -> None:
+        """``results``."""
+        self._tell("results", best_model=str(workspace.best_model), history=str(workspace.list_acc))
+
+    # --- what happens to trials ------------------------------------------------------------------------
 
     def trial_started(self, number: int, place: int, hyperparameters: Hyperparameters) -> None:
         """``trial_started``."""
@@ -95,33 +134,53 @@ class JsonDisplay:
             best=best_document(best),
         )
 
+    def others_seen(self, records: Sequence[TrialRecord], running: Sequence[RunningTrial]) -> None:
+        """``others``, unless that was told already."""
+        fields = {
+            "num_finished": _num_finished(records),
+            "best": best_document(best_record(records)),
+            "running": sorted(trial.number for trial in running),
+        }
+        if fields != self._told_of_others:
+            self._told_of_others = fields
+            self._tell("others", **fields)
+
     def note(self, text: str) -> None:
         """``note``."""
         self._tell("note", text=text)
 
     def _tell(self, event: str, **fields: Any) -> None:
         document = {"event": event, "time": round(self._clock(), 3), **fields}
-        self._show(json.dumps(finite(document), allow_nan=False))
+        self._show(json_line(document))
+
+
+def json_line(document: dict[str, Any]) -> str:
+    """A document in one line, with null for numbers that JSON does not know."""
+    return json.dumps(_finite(document), allow_nan=False)
 
 
 def best_document(record: TrialRecord | None) -> dict[str, Any] | None:
-    """The best trial, as an object."""
+    """A trial that has an accuracy, as an object."""
     if record is None:
         return None
     return {
         "trial": record.number,
         "accuracy": record.max_acc,
         "epoch": record.epoch_max_acc,
+        "seconds": record.seconds,
         "hyperparameters": record.point,
     }
 
 
-def finite(value: Any) -> Any:
-    """The same with null for numbers that JSON does not know."""
+def _num_finished(records: Sequence[TrialRecord]) -> int:
+    return sum(not record.tried_again for record in records)
+
+
+def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {name: finite(entry) for name, entry in value.items()}
+        return {name: _finite(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(entry) for entry in value]
+        return [_finite(entry) for entry in value]
     return value

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import SearchOptions
 from rml_search.plain_output import PlainObserver
-from rml_search.progress import NUM_LAST, BestTrial, Progress, RunningTrial, best_so_far, summary
+from rml_search.progress import NUM_LAST, Progress, RunningTrial, tally
 from rml_search.results import TrialRecord, TrialResult
 from rmldnn_contract.training_log import EpochRecord
 
@@ -19,16 +19,21 @@ from rmldnn_contract.training_log import EpochRecord
 class _Trial:
     """A trial that runs."""
 
-    hyperparameters: str
+    hyperparameters: Hyperparameters
     started: float
     epochs: list[EpochRecord] = field(default_factory=list)
 
 
 class LiveObserver:
-    """Takes in what happens; :meth:`progress` may be called by any thread, and never waits for a terminal.
+    """Takes in what happens; any thread may call its methods, and none waits for a terminal.
+
+    Args:
+        settings: of the search, in one line.
+        records: of the trials that have ended before.
+        keep_line: told what a person should still be able to read when the view has gone: the ends of trials, and
+            notes.
 
     Attributes:
-        lines: what a person should still be able to read when the view has gone: the ends of trials, and notes.
         version: another one after every change.
     """
 
@@ -37,26 +42,25 @@ class LiveObserver:
         options: SearchOptions,
         settings: str,
         records: Sequence[TrialRecord],
+        keep_line: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.lines: list[str] = []
         self.version = 0
         self._options = options
         self._settings = settings
         self._records = [*records]
         self._notes: list[str] = []
         self._running: dict[int, _Trial] = {}
-        self._hyperparameters: dict[int, str] = {}
+        self._elsewhere: tuple[RunningTrial, ...] = ()
+        self._keep_line = keep_line
         self._clock = clock
-        self._started = clock()
         self._lock = threading.Lock()
-        self._plain = PlainObserver(options, self.lines.append)
+        self._plain = PlainObserver(options, keep_line)
 
     def trial_started(self, number: int, place: int, hyperparameters: Hyperparameters) -> None:  # noqa: ARG002 - counted here anyway
         """Another trial runs."""
         with self._lock:
-            self._running[number] = _Trial(str(hyperparameters), self._clock())
-            self._hyperparameters[number] = str(hyperparameters)
+            self._running[number] = _Trial(hyperparameters, self._clock())
             self.version += 1
 
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
@@ -73,30 +77,31 @@ class LiveObserver:
             self._plain.trial_finished(result, best)
             self.version += 1
 
+    def others_seen(self, records: Sequence[TrialRecord], running: Sequence[RunningTrial]) -> None:
+        """The trials of all drivers count, and those of others are in sight too."""
+        with self._lock:
+            self._records = [*records]
+            self._elsewhere = tuple(running)
+            self.version += 1
+
     def note(self, text: str) -> None:
         """The text stays in sight for a while, and among the lines."""
         with self._lock:
             self._notes = [*self._notes, text][-NUM_LAST:]
-            self.lines.append(text)
+            self._keep_line(text)
             self.version += 1
 
     def progress(self) -> Progress:
         """The search as it is now."""
         with self._lock:
             now = self._clock()
-            running = tuple(self._shown(number, trial, now) for number, trial in sorted(self._running.items()))
-            num_counted, num_pruned, num_failed, best, failures, mean_seconds = summary(self._records)
+            own = [self._shown(number, trial, now) for number, trial in self._running.items()]
             return Progress(
-                self._settings,
-                self._options.num_trials,
-                num_counted,
-                num_pruned,
-                num_failed,
-                running,
-                best_so_far(self._with_hyperparameters(best), running),
-                failures,
-                now - self._started,
-                mean_seconds,
+                settings=self._settings,
+                num_trials=self._options.num_trials,
+                tally=tally(self._records),
+                running=tuple(sorted((*own, *self._elsewhere), key=lambda trial: trial.number)),
+                has_front=len(self._options.objectives) > 1,
                 notes=tuple(self._notes),
             )
 
@@ -104,9 +109,3 @@ class LiveObserver:
         epochs, num_epochs = tuple(trial.epochs), self._options.num_epochs
         fraction = min(1.0, epochs[-1].epoch / num_epochs) if epochs else 0.0
         return RunningTrial(number, trial.hyperparameters, epochs, num_epochs, now - trial.started, fraction)
-
-    def _with_hyperparameters(self, best: BestTrial | None) -> BestTrial | None:
-        """As the study drew them, where this part of the search has: the record may know them less well."""
-        if best is None or best.number not in self._hyperparameters:
-            return best
-        return BestTrial(best.number, best.accuracy, best.epoch, self._hyperparameters[best.number])

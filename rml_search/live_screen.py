@@ -22,7 +22,7 @@ from rich.live import Live
 from rml_search.interruption import interruptions_allowed, uninterrupted
 
 #: The least time between two drawings, and how often something new is looked for.
-TICK_SECONDS = 0.125
+TICK_SECONDS = 0.25
 
 #: After so long the clocks on the view are wrong, even where nothing has happened.
 _STALE_SECONDS = 1.0
@@ -49,12 +49,22 @@ class Terminal(Console):
 
 
 class LiveScreen:
-    """Draws what ``frame(height)`` gives, when ``version()`` has changed, when the size has, or the time is up."""
+    """Draws what ``frame(height)`` gives, when ``version()`` has changed, when the size has, or the time is up.
 
-    def __init__(self, console: Console, frame: Callable[[int], RenderableType], version: Callable[[], int]) -> None:
+    An error of a frame is told to ``on_failure``, and ends the view alone.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        frame: Callable[[int], RenderableType],
+        version: Callable[[], int],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
         self._console = console
         self._frame = frame
         self._version = version
+        self._on_failure = on_failure
         self._live: Live | None = None
         self._lock = threading.RLock()
         self._ended = threading.Event()
@@ -76,9 +86,17 @@ class LiveScreen:
                     self._leave()
 
     def _draw_until_ended(self) -> None:
+        try:
+            self._draw_what_is_new()
+        except Exception as error:  # noqa: BLE001 - the search must not end because it cannot be shown
+            self._ended.set()
+            self._leave()
+            self._on_failure(error)
+
+    def _draw_what_is_new(self) -> None:
         drawn: tuple[object, ...] = ()
         drawn_at = 0.0
-        while not self._ended.is_set():
+        while not self._ended.wait(TICK_SECONDS):
             now = time.monotonic()
             state = (self._version(), self._console.size, self._live is None)
             if state != drawn or now - drawn_at >= _STALE_SECONDS:
@@ -86,7 +104,6 @@ class LiveScreen:
                 with contextlib.suppress(OSError), self._lock:
                     self._draw()
                 drawn, drawn_at = (*state[:2], self._live is None), now
-            self._ended.wait(TICK_SECONDS)
 
     def _draw(self) -> None:
         """Draws a frame; takes the terminal first where that was given back, or was another program's."""

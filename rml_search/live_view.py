@@ -22,8 +22,8 @@ _QUIET = "dim"
 _GOOD = "bold green"
 _BAD = "red"
 
-#: A terminal narrower than this gets no curves.
-_MIN_WIDTH_OF_CURVES = 50
+#: A narrower terminal gets no curves, and counts without words.
+_MIN_WIDTH_OF_ALL = 50
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,10 @@ class SearchView:
 
     def _rows(self, width: int, ascii_only: bool) -> list[RenderableType]:
         progress = self.progress
-        head: list[RenderableType] = [_settings_row(progress), *_bars(progress)]
+        head: list[RenderableType] = [Text(progress.settings, _TITLE), *_bars(progress, width)]
         best = _best_rows(progress)
-        failures = [Text(f"  trial {failure.number}: {_line(failure.reason)}", _BAD) for failure in progress.failures]
+        last_failures = progress.tally.failures
+        failures = [Text(f"  trial {failure.number}: {_line(failure.reason)}", _BAD) for failure in last_failures]
         notes = [Text(f"  {_line(note)}", _QUIET) for note in progress.notes]
         titles = ("Failed", "Notes")
         if self.height is None:
@@ -90,17 +91,14 @@ def _laid_out(
     return laid_out
 
 
-def _settings_row(progress: Progress) -> Text:
-    return Text(progress.settings, _TITLE)
-
-
-def _bars(progress: Progress) -> list[Table]:
-    counts = f"{progress.num_counted}/{'?' if progress.num_trials is None else progress.num_trials}"
-    bad = [(progress.num_pruned, "pruned"), (progress.num_failed, "failed")]
+def _bars(progress: Progress, width: int) -> list[Table]:
+    tally, at_work = progress.tally, progress.at_work
+    counts = f"{tally.num_counted}/{'?' if progress.num_trials is None else progress.num_trials}"
+    bad = [(tally.num_pruned, "pruned"), (tally.num_failed, "failed")] if width >= _MIN_WIDTH_OF_ALL else []
     told = "".join(f", {number} {word}" for number, word in bad if number)
-    num_epochs = sum(trial.num_epochs for trial in progress.running)
-    num_done = sum(trial.num_done for trial in progress.running)
-    slowest = [trial.seconds_left for trial in progress.running]
+    num_epochs = sum(trial.num_epochs for trial in at_work)
+    num_done = sum(trial.num_done for trial in at_work)
+    slowest = [trial.seconds_left for trial in at_work]
     left = None if not slowest or None in slowest else max(value for value in slowest if value is not None)
     return [
         _bar("Trials", progress.trials_done, progress.num_trials, counts + told, progress.seconds_left),
@@ -127,7 +125,11 @@ def _best_rows(progress: Progress) -> list[Text]:
     if best is None:
         return [Text.assemble(("Best     ", _TITLE), ("no trial has ended well yet", _QUIET))]
     where = f", trial {best.number}" + ("" if best.epoch is None else f", epoch {best.epoch}")
-    return [Text.assemble(("Best     ", _TITLE), (f"{best.accuracy:.3f}", _GOOD), f"{where}: {best.hyperparameters}")]
+    rows = [Text.assemble(("Best     ", _TITLE), (f"{best.accuracy:.3f}", _GOOD), f"{where}: {best.hyperparameters}")]
+    if progress.has_front and progress.tally.front:
+        ended = [f"{one.accuracy:.3f} in {one.seconds:.0f} s (trial {one.number})" for one in progress.tally.front]
+        rows.append(Text.assemble(("Front    ", _TITLE), ", ".join(ended)))
+    return rows
 
 
 def _trial_rows(running: Sequence[RunningTrial], width: int, room: int | None, ascii_only: bool) -> list[Text]:
@@ -145,12 +147,13 @@ def _trial_rows(running: Sequence[RunningTrial], width: int, room: int | None, a
 
 
 def _two_rows(trial: RunningTrial, width: int, low: float, high: float, ascii_only: bool) -> list[Text]:
-    first = Text.assemble((f"Trial {trial.number}", _TITLE), f": {trial.hyperparameters}")
+    place = "" if trial.place is None else f" ({trial.place})"
+    first = Text.assemble((f"Trial {trial.number}", _TITLE), f"{place}: {trial.hyperparameters}")
     words = f"  epoch {_epoch(trial)}, {_accuracy(trial)}"
     best = trial.best
-    if best is not None and best.accuracy is not None and width >= _MIN_WIDTH_OF_CURVES:
+    if best is not None and best.accuracy is not None and width >= _MIN_WIDTH_OF_ALL:
         words += f", best {best.accuracy:.3f} in {best.epoch}"
-    time_left = f"{duration(trial.seconds_left)} left"
+    time_left = "was killed" if trial.is_left else f"{duration(trial.seconds_left)} left"
     room = width - len(words) - len(time_left) - 5
     curve = sparkline(trial.accuracies, min(room, trial.num_epochs), low, high, ascii_only=ascii_only)
     gap = " " * max(1, width - len(words) - len(curve) - len(time_left) - 2)
@@ -158,7 +161,7 @@ def _two_rows(trial: RunningTrial, width: int, low: float, high: float, ascii_on
 
 
 def _one_row(trial: RunningTrial, width: int, low: float, high: float, ascii_only: bool) -> Text:
-    curve_width = 8 if width >= _MIN_WIDTH_OF_CURVES else 0
+    curve_width = 8 if width >= _MIN_WIDTH_OF_ALL else 0
     curve = sparkline(trial.accuracies, min(curve_width, trial.num_epochs), low, high, ascii_only=ascii_only)
     return Text.assemble(
         (f"Trial {trial.number}", _TITLE),

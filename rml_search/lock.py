@@ -8,22 +8,6 @@ from contextlib import contextmanager
 from rml_search.errors import WorkspaceInUseError, WriteError
 from rml_search.paths import Workspace
 
-_PATIENCE_SECONDS = 0.3
-
-
-def is_held(workspace: Workspace) -> bool:
-    """Whether a search runs in the working directory on this machine."""
-    import fcntl
-
-    try:
-        with workspace.lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
 
 @contextmanager
 def only_search_in(workspace: Workspace) -> Iterator[None]:
@@ -35,8 +19,7 @@ def only_search_in(workspace: Workspace) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    # Not at once refused: whoever asks whether a search is running holds it for a moment.
-    lock = FileLock(workspace.lock, timeout=_PATIENCE_SECONDS)
+    lock = FileLock(workspace.lock, blocking=False)
     try:
         lock.acquire()
     except Timeout:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from rmldnn_contract.names import canonical_name, unknown_name
 OPTIMIZER_NAMES = ("SGD", "RMSprop", "Adagrad", "Adam", "AdamW", "LARS", "LAMB", "Hessian")
 LOSS_NAMES = ("Dice", "BCE", "NLL", "MSE", "Jaccard", "Focal", "Lovasz")
 
+DEFAULT_STUDY_NAME = "rml-optimization"
 DEFAULT_DOCKER_IMAGE = "rocketml/rmldnn:latest"
 
 #: The environment variable that our engine reads, and what it may be.
@@ -59,7 +61,8 @@ class SearchOptions:
     ``layers`` are the network files to choose from, and ``networks`` what is known of each; where the network stands in
     ``base`` itself, there is no file. ``base`` is the person's own configuration, where they gave one: then ``data``
     and ``image_size`` are None unless they shall replace its own. ``dimensions`` are those of a file of the search
-    space. ``image_size`` is (width, height) in pixels. ``lr_scheduler_gamma`` is None without a scheduler.
+    space. ``validation_fraction`` of the training images are held out to choose epoch and trial; None: the test images
+    choose. ``image_size`` is (width, height) in pixels. ``lr_scheduler_gamma`` is None without a scheduler.
     Relative paths are relative to the working directory of the search.
     """
 
@@ -81,6 +84,7 @@ class SearchOptions:
     base: BaseConfig | None = None
     dimensions: tuple[Dimension, ...] = ()
     objectives: tuple[Objective, ...] = (Objective.ACCURACY,)
+    validation_fraction: float | None = None
 
     def __post_init__(self) -> None:
         _at_least_one("--num-trials", self.num_trials)
@@ -134,6 +138,8 @@ class SamplerName(str, Enum):
     TPE = "tpe"
     RANDOM = "random"
     GRID = "grid"  #: five learning rates in equal ratios
+    CMAES = "cmaes"
+    GP = "gp"
     QMC = "qmc"
 
 
@@ -148,6 +154,18 @@ class PrunerName(str, Enum):
     PATIENT = "patient"
 
 
+#: What Optuna's samplers import beyond what the driver needs itself: module names, which are those of the packages.
+SAMPLER_PACKAGES = {
+    SamplerName.CMAES: ("cmaes",),
+    SamplerName.GP: ("torch", "scipy"),
+    SamplerName.QMC: ("scipy",),
+}
+
+
+#: Chosen by benchmarks/replay.py: a quarter of the epochs for the same Dice.
+DEFAULT_PRUNER = PrunerName.PERCENTILE
+
+
 @dataclass(frozen=True)
 class StudyChoice:
     """How a study draws and judges its trials, and where it begins.
@@ -159,11 +177,68 @@ class StudyChoice:
     """
 
     sampler: SamplerName = SamplerName.TPE
-    pruner: PrunerName = PrunerName.NONE
+    pruner: PrunerName = DEFAULT_PRUNER
     is_fresh: bool = False
     allows_duplicates: bool = False
     warm_start: Path | None = None
     enqueued: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        missing = [package for package in SAMPLER_PACKAGES.get(self.sampler, ()) if find_spec(package) is None]
+        if missing:
+            raise OptionError(
+                f"--sampler {self.sampler.value} needs {' and '.join(missing)}: pip install {' '.join(missing)}, "
+                f"or take --sampler {SamplerName.TPE.value}"
+            )
+
+
+@dataclass(frozen=True)
+class ConfirmOptions:
+    """How many of the best trials are trained again, and with how many seeds each."""
+
+    num_trials: int
+    num_seeds: int = 3
+
+    def __post_init__(self) -> None:
+        _at_least_one("--confirm", self.num_trials)
+        _at_least_one("--confirm-seeds", self.num_seeds)
+
+
+@dataclass(frozen=True)
+class SharedChoice:
+    """A study that several drivers work on.
+
+    Attributes:
+        storage: the address of a database or a journal.
+        artifacts: where the best checkpoints are kept for all; None: beside a journal, else nowhere.
+        heartbeat_seconds: a driver that is silent for four times as long is lost.
+    """
+
+    storage: str
+    study_name: str = DEFAULT_STUDY_NAME
+    artifacts: str | None = None
+    heartbeat_seconds: float = 15.0
+
+    def __post_init__(self) -> None:
+        if not self.study_name.strip():
+            raise OptionError("--study-name must not be empty")
+        if not 0.1 <= self.heartbeat_seconds <= 3600:
+            raise OptionError(f"--heartbeat must lie between 0.1 and 3600 seconds, not {self.heartbeat_seconds:g}")
+
+
+def shared_choice(
+    storage: str | None,
+    study_name: str | None,
+    artifacts: str | None = None,
+    heartbeat: float = SharedChoice.heartbeat_seconds,
+) -> SharedChoice | None:
+    """What the options of a shared study say together; None without ``--storage``. Raises OptionError."""
+    if storage is not None:
+        return SharedChoice(storage, DEFAULT_STUDY_NAME if study_name is None else study_name, artifacts, heartbeat)
+    for option, value in (("--study-name", study_name), ("--artifacts", artifacts)):
+        if value is not None:
+            raise OptionError(f"{option} needs --storage")
+    return None
 
 
 @dataclass(frozen=True)
@@ -176,11 +251,12 @@ class JobChoice:
 
 @dataclass(frozen=True)
 class RuntimeChoice:
-    """What the person said of runtimes; images are None where they named none."""
+    """What the person said of runtimes; images are None where they named none, ``gpu`` where they left it open."""
 
     name: RuntimeName = RuntimeName.AUTO
     docker_image: str | None = None
     singularity_image: str | None = None
+    gpu: bool | None = None
 
     def __post_init__(self) -> None:
         named = [image for image in (self.docker_image, self.singularity_image) if image is not None]

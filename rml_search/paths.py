@@ -49,6 +49,10 @@ class TrialPaths:
         """The checkpoint that the engine writes after ``epoch`` (from 1)."""
         return self.checkpoints / f"model_checkpoint_{epoch}.pt"
 
+    def unfinished_checkpoints(self) -> Iterator[Path]:
+        """Those that our engine was writing when it was killed, under the name that they have until they are whole."""
+        return self.checkpoints.glob(".model_checkpoint_*.tmp")
+
     def saved_checkpoints(self) -> Iterator[tuple[int, Path]]:
         """(epoch, path) of each checkpoint that is there."""
         with contextlib.suppress(FileNotFoundError):
@@ -80,13 +84,19 @@ class Workspace:
     outside it, or behind a link that leads outside, is named by its whole path.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, part: str = ".") -> None:
         self.root = root.resolve()
+        self.name = part
+        self._results = self.root / part
+
+    def part(self, name: str) -> Workspace:
+        """The same directory with a folder of its own for trials, their history and the best of them."""
+        return Workspace(self.root, name)
 
     @property
     def list_acc(self) -> Path:
         """One object for each trial, as JSON."""
-        return self.root / "list_acc.json"
+        return self._results / "list_acc.json"
 
     @property
     def study_database(self) -> Path:
@@ -101,7 +111,12 @@ class Workspace:
     @property
     def trials(self) -> Path:
         """The folder that holds a folder for each trial."""
-        return self.root / "trials"
+        return self._results / "trials"
+
+    @property
+    def study_mark(self) -> Path:
+        """Says which study the trials belong to, where it is kept elsewhere."""
+        return self.trials / "study.txt"
 
     def trial_layers(self, index: int) -> Path:
         """One of the networks of all trials (from 0), as it was when the search began."""
@@ -110,7 +125,7 @@ class Workspace:
     @property
     def best_model(self) -> Path:
         """The folder of the best model."""
-        return self.root / "best_model"
+        return self._results / "best_model"
 
     @property
     def best_checkpoint(self) -> Path:
@@ -156,9 +171,40 @@ class Workspace:
                     yield int(match[1]), path
 
     @property
+    def confirmations(self) -> Path:
+        """The folder of the best trials that were trained again."""
+        return self.root / "confirmation"
+
+    @property
+    def confirmed_model(self) -> ModelPaths:
+        """The model of the trial that was the best one when it was trained again."""
+        names = ("confirmed_model.pt", "confirmed_model.pt.sha256", "config_test.json", "layers.json")
+        return ModelPaths(*(self.best_model / "confirmed" / name for name in names))
+
+    @property
+    def validation(self) -> Path:
+        """The training images parted once more, into those that train and those that choose epoch and trial."""
+        return self.root / "validation_split"
+
+    @property
     def predictions(self) -> Path:
         """The folder that inference writes into."""
         return self.root / "predictions"
+
+    @property
+    def report(self) -> Path:
+        """The folder of the report."""
+        return self.root / "report"
+
+    @property
+    def report_page(self) -> Path:
+        """The report, all in one file."""
+        return self.report / "report.html"
+
+    @staticmethod
+    def scores(predictions: Path) -> Path:
+        """The scores of each image, in the folder of its predictions."""
+        return predictions / "scores.csv"
 
     @property
     def lock(self) -> Path:
@@ -171,7 +217,8 @@ class Workspace:
 
     def results(self) -> tuple[Path, ...]:
         """All that a search and its inference write, whether it is there or not."""
-        return (self.best_model, self.list_acc, *self.study_files(), self.trials, self.predictions)
+        files = (self.best_model, self.list_acc, *self.study_files(), self.trials)
+        return (*files, self.confirmations, self.validation, self.predictions, self.report)
 
     def earlier(self, when: datetime) -> Path:
         """A folder, not there yet, for the results of a search that another one follows."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from textwrap import wrap
 
 from tabulate import tabulate
 
+from rml_search.confirmation import Confirmed
 from rml_search.dataset import DataSetSummary
-from rml_search.doctor import Finding
+from rml_search.doctor import Diagnosis
 from rml_search.hyperparameters import Hyperparameters, show_value
+from rml_search.image_scores import MeanScores
 from rml_search.inference import InferenceResult
 from rml_search.options import PRECISION_VARIABLE, SearchOptions, StudyChoice
 from rml_search.paths import shown
 from rml_search.prepare import PrepareSummary
+from rml_search.progress import RunningTrial
 from rml_search.results import TrialRecord, TrialResult, TrialState, best_epoch, best_record, pareto_front
 from rml_search.runtime.choice import ReadyRuntime
 from rml_search.search_space import LAYERS, LEARNING_RATE, Dimension
@@ -21,6 +25,8 @@ from rmldnn_contract.training_log import EpochRecord
 
 #: Both columns of a table together stay below 80 characters.
 _COLUMN_WIDTHS = (24, 46)
+_SCREEN_WIDTH = 79  #: of what is no table
+_NAME_WIDTH = 17  #: of what the doctor looks for
 
 _COMPLETE = TrialState.COMPLETE
 
@@ -35,7 +41,7 @@ def grid(rows: Rows, headers: tuple[str, str]) -> str:
 def settings_rows(
     options: SearchOptions, study: StudyChoice, data: DataSetSummary | None, ready: ReadyRuntime, num_jobs: int
 ) -> list[tuple[str, str]]:
-    """What a search is about to do: names and values."""
+    """What a search is about to do, as (name, value)."""
     scheduler = f"Exponential, gamma {options.lr_scheduler_gamma or 1:g}"
     own = "in the configuration" if options.base is not None else "none"
     return [
@@ -51,6 +57,7 @@ def settings_rows(
         ("Transfer learning", str(options.transfer_learning or own)),
         ("Data", own if options.data is None else shown(options.data)),
         *([] if data is None else [("Training images", str(data.train)), ("Test images", str(data.test))]),
+        ("Epoch and trial chosen on", _chosen_on(options)),
         ("Image size", own if options.image_size is None else "{} x {}".format(*options.image_size)),
         ("Batch size", f"{options.batch_size} (test {options.test_batch_size})"),
         ("Precision", f"{os.environ[PRECISION_VARIABLE]}, as {PRECISION_VARIABLE} says")
@@ -58,7 +65,7 @@ def settings_rows(
         else ("Precision", "the engine's own"),
         ("Seed", "none" if options.seed is None else str(options.seed)),
         ("Objectives", ", ".join(objective.value for objective in options.objectives)),
-        ("Sampler, pruner", f"{study.sampler.value}, {study.pruner.value}"),
+        ("Sampler, pruner", f"{study.sampler.value}, {_pruner(options, study)}"),
         ("Runtime", f"{ready.runtime.describe()}, because {ready.reason}"),
         ("Device", ready.device),
         ("Processes of a trial", str(options.num_procs)),
@@ -67,8 +74,18 @@ def settings_rows(
 
 
 def settings_table(rows: Rows) -> str:
-    """The settings of a search, for people."""
+    """The settings as a table."""
     return grid(rows, ("Setting", "Value"))
+
+
+def _pruner(options: SearchOptions, study: StudyChoice) -> str:
+    return study.pruner.value if len(options.objectives) == 1 else "none (there are two objectives)"
+
+
+def _chosen_on(options: SearchOptions) -> str:
+    if options.validation_fraction is None:
+        return "the test images"
+    return f"{options.validation_fraction:.0%} of the training images, held out"
 
 
 def _describe(dimension: Dimension) -> str:
@@ -88,8 +105,8 @@ def pareto_table(records: Sequence[TrialRecord]) -> str:
     return f"No other trial is more accurate and quicker than these (Pareto front):\n{table}"
 
 
-def best_table(records: Sequence[TrialRecord]) -> str:
-    """The number of finished trials, and the best one's hyperparameters."""
+def best_table(records: Sequence[TrialRecord], *, by_validation: bool = False) -> str:
+    """The number of finished trials, and the best one's hyperparameters, chosen on validation images or not."""
     counted = [record for record in records if not record.tried_again]
     numbers = {state: sum(record.state is state for record in counted) for state in TrialState}
     told = [f"{number} {state.value}" for state, number in numbers.items() if number and state is not _COMPLETE]
@@ -107,7 +124,33 @@ def best_table(records: Sequence[TrialRecord]) -> str:
         ("Trial", str(best.number)),
     ]
     table = grid(rows, ("Best hyperparameters", "Value"))
-    return f"{head}\n{table}\nEpoch and trial were chosen on the test images: expect a little less on others."
+    chosen = "the test images: expect a little less on others"
+    if by_validation:
+        chosen = "validation images, none of which is a test image"
+    return f"{head}\n{table}\nEpoch and trial were chosen on {chosen}."
+
+
+def confirmation_table(ranked: Sequence[Confirmed]) -> str:
+    """The trials that were trained again, by the mean of their accuracies."""
+    rows = []
+    for confirmed in ranked:
+        mean = f"{confirmed.mean:.3f}" if confirmed.runs else "none worked"
+        deviation = "" if confirmed.deviation is None else f" +- {confirmed.deviation:.3f}"
+        runs = f"{len(confirmed.runs)}" + (f" ({confirmed.num_failed} failed)" if confirmed.num_failed else "")
+        point = str(Hyperparameters.from_point(confirmed.trial.point))
+        rows.append((confirmed.trial.number, f"{confirmed.trial.max_acc:.3f}", f"{mean}{deviation}", runs, point))
+    headers = ("Trial", "Search", "Trained again", "Runs", "Hyperparameters")
+    table = tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True, maxcolwidths=[5, 6, 15, 5, 30])
+    return f"The best trials, trained again with other seeds (mean and standard deviation of a run):\n{table}"
+
+
+def test_accuracy_table(result: InferenceResult) -> str:
+    """What the best model reaches on images that had no part in choosing it."""
+    rows = [
+        ("Loss", "no targets" if result.loss is None else f"{result.loss:.4f}"),
+        ("Accuracy (Dice)", "no targets" if result.accuracy is None else f"{result.accuracy:.3f}"),
+    ]
+    return grid(rows, ("Best model on the test images", "Value"))
 
 
 def inference_table(result: InferenceResult) -> str:
@@ -120,6 +163,24 @@ def inference_table(result: InferenceResult) -> str:
     return grid(rows, ("Inference", "Value"))
 
 
+def scores_table(means: Sequence[MeanScores]) -> str:
+    """The means over images of each class and of all; pooled, each pixel counts the same."""
+    rows = [
+        (
+            one.name,
+            one.num_images,
+            f"{one.dice:.3f}",
+            f"{one.iou:.3f}",
+            "-" if one.hd95 is None else f"{one.hd95:.1f} ({one.num_with_distance})",
+            f"{one.pooled_dice:.3f}",
+            f"{one.pooled_iou:.3f}",
+        )
+        for one in means
+    ]
+    headers = ("Lesion", "Images", "Dice", "IoU", "HD95,\npx (of)", "Pooled\nDice", "Pooled\nIoU")
+    return tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True)
+
+
 def prepare_table(summary: PrepareSummary) -> str:
     """How many images of each class went where."""
     rows = [(split.name or "(no class)", split.num_train, split.num_test) for split in summary.classes]
@@ -127,17 +188,21 @@ def prepare_table(summary: PrepareSummary) -> str:
     return tabulate(rows, headers=("Class", "Training images", "Test images"), tablefmt="grid")
 
 
-def doctor_table(findings: Sequence[Finding]) -> str:
-    """One row for each thing that a search needs, and what to do about those that are missing."""
-    rows = [
-        (
-            finding.name,
-            "yes" if finding.is_there else "no",
-            finding.detail + (f"\n{finding.advice}" if finding.advice else ""),
-        )
-        for finding in findings
-    ]
-    return tabulate(rows, headers=("Needed", "There", "What was seen"), tablefmt="grid", maxcolwidths=[16, None, 46])
+def doctor_table(diagnosis: Diagnosis) -> str:
+    """What a search needs, line by line in 80 columns, with what to do about what is missing."""
+    lines = []
+    for finding in diagnosis.findings:
+        head = f"{'yes' if finding.is_there else 'no':<5}{finding.name:<{_NAME_WIDTH}}"
+        lines += _indented(finding.detail, head)
+        if finding.advice is not None:
+            lines += _indented(finding.advice, " " * len(head) + "-> ")
+    can_run = f"A search can run: {' or '.join(diagnosis.runtimes)}"
+    lines += ["", can_run if diagnosis.obstacle is None else "No search can run yet."]
+    return "\n".join(lines)
+
+
+def _indented(text: str, head: str) -> list[str]:
+    return wrap(text, _SCREEN_WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
 
 
 class PlainObserver:
@@ -181,6 +246,9 @@ class PlainObserver:
             is_best = best.number == result.number
             text += ", the best so far" if is_best else f" (best {best.max_acc:.3f}, trial {best.number})"
         self._show(head + text + (f"; {result.reason}" if result.reason else ""))
+
+    def others_seen(self, records: Sequence[TrialRecord], running: Sequence[RunningTrial]) -> None:
+        """Nothing: each driver tells of its own trials."""
 
     def note(self, text: str) -> None:
         """The text, as it is."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from rml_search.hyperparameters import Hyperparameters
-from rml_search.results import TrialRecord, TrialState, best_epoch, best_record
+from rml_search.results import TrialRecord, TrialState, best_epoch, best_record, pareto_front
 from rmldnn_contract.training_log import EpochRecord
 
 #: How many of the last failures and notes are kept in sight.
@@ -16,20 +16,23 @@ NUM_LAST = 5
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial that runs, or ran when its search was killed.
+    """A trial that runs, or ran when its driver was killed.
 
     Attributes:
-        hyperparameters: as a person reads them.
         seconds: since it began.
         fraction: of its training that is done, 0 to 1.
+        place: who runs it, where that is another driver of the same study.
+        is_left: whether its driver has been killed, and the next one tries it again.
     """
 
     number: int
-    hyperparameters: str
+    hyperparameters: Hyperparameters
     epochs: tuple[EpochRecord, ...]
     num_epochs: int
     seconds: float
     fraction: float = 0.0
+    place: str | None = None
+    is_left: bool = False
 
     @property
     def num_done(self) -> int:
@@ -48,19 +51,20 @@ class RunningTrial:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the pace so far; None before the first epoch."""
+        """At the pace so far; None before the first epoch, and where nobody runs it any more."""
         done = max(self.fraction, self.num_done / self.num_epochs)
-        return self.seconds * (1 - done) / done if self.num_done else None
+        return None if self.is_left or not self.num_done else self.seconds * (1 - done) / done
 
 
 @dataclass(frozen=True)
 class BestTrial:
-    """The best trial so far: ``accuracy`` (0 to 1) of its best ``epoch`` (from 1)."""
+    """A good trial: ``accuracy`` (0 to 1) of its best ``epoch`` (from 1), and its ``seconds``, so far if it runs."""
 
     number: int
     accuracy: float
     epoch: int | None
-    hyperparameters: str
+    hyperparameters: Hyperparameters
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -72,102 +76,118 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What the trials that have ended say together; those that are tried again do not count.
+
+    Attributes:
+        num_counted: that have ended, ``num_pruned`` and ``num_failed`` of them.
+        failures: the last ones.
+        front: those that no other one beats in accuracy and in seconds.
+        mean_seconds: of a trial that has not failed; None before the first.
+    """
+
+    num_counted: int
+    num_pruned: int
+    num_failed: int
+    best: BestTrial | None
+    failures: tuple[Failure, ...]
+    front: tuple[BestTrial, ...]
+    mean_seconds: float | None
+
+
+@dataclass(frozen=True)
 class Progress:
     """A search at one moment.
 
     Attributes:
         settings: in one line.
         num_trials: that the search shall have; None where nobody has said so.
-        num_counted: of those that have ended and count, pruned and failed ones included.
-        seconds: since this part of the search began; None where that is not known.
-        mean_trial_seconds: of the trials that have ended well; None before the first.
-        is_running: whether a search is at work; None where that cannot be known.
-        notes: what else a person should know, the last ones.
+        running: trials that have begun and not ended.
+        has_front: whether seconds are an objective besides accuracy.
+        is_running: whether somebody is at work on it; None where nobody can say.
+        notes: what a person should know.
+        again: the best trials trained again with other seeds, once the search has come to that.
     """
 
     settings: str
     num_trials: int | None
-    num_counted: int
-    num_pruned: int
-    num_failed: int
+    tally: Tally
     running: tuple[RunningTrial, ...]
-    best: BestTrial | None
-    failures: tuple[Failure, ...]
-    seconds: float | None
-    mean_trial_seconds: float | None
+    has_front: bool = False
     is_running: bool | None = True
     notes: tuple[str, ...] = ()
+    again: Progress | None = None
+
+    @property
+    def at_work(self) -> list[RunningTrial]:
+        """The running trials that somebody still runs."""
+        return [trial for trial in self.running if not trial.is_left]
 
     @property
     def trials_done(self) -> float:
         """Trials that have ended, and the parts that are done of those that run."""
-        return self.num_counted + sum(trial.fraction for trial in self.running)
+        return self.tally.num_counted + sum(trial.fraction for trial in self.at_work)
+
+    @property
+    def best(self) -> BestTrial | None:
+        """The best of the ended trials, or a running one that is better by now."""
+        best = self.tally.best
+        for trial in self.at_work:
+            epoch = trial.best
+            accuracy = None if epoch is None else epoch.accuracy
+            if epoch is not None and accuracy is not None and (best is None or accuracy > best.accuracy):
+                best = BestTrial(trial.number, accuracy, epoch.epoch, trial.hyperparameters, trial.seconds)
+        return best
 
     @property
     def seconds_left(self) -> float | None:
-        """Until all trials have run, if they take as long as those before; None where nothing is known yet."""
-        if self.num_trials is None:
+        """Until all trials have run, if they take as long as those before and as many run at a time as now.
+
+        None where that is not known yet, or nobody is at work.
+        """
+        if self.num_trials is None or self.is_running is False:
             return None
-        paces = [trial.seconds / trial.fraction for trial in self.running if trial.fraction > 0]
-        pace = self.mean_trial_seconds or (sum(paces) / len(paces) if paces else None)
+        paces = [trial.seconds / trial.fraction for trial in self.at_work if trial.fraction > 0]
+        pace = self.tally.mean_seconds or (sum(paces) / len(paces) if paces else None)
         if pace is None:
             return None
-        return max(0.0, self.num_trials - self.trials_done) * pace / max(1, len(self.running))
-
-    def to_json(self) -> dict[str, Any]:
-        """For other programs: the attributes by name, with the times left; ``status --json`` prints it."""
-        document = asdict(self)
-        document["seconds_left"] = self.seconds_left
-        for entry, trial in zip(document["running"], self.running, strict=True):
-            entry["seconds_left"] = trial.seconds_left
-        return document
+        return max(0.0, self.num_trials - self.trials_done) * pace / max(1, len(self.at_work))
 
 
-def summary(
-    records: Sequence[TrialRecord],
-) -> tuple[int, int, int, BestTrial | None, tuple[Failure, ...], float | None]:
-    """What ended trials say: how many count, were pruned, failed; the best; the last failures; their mean seconds."""
+def tally(records: Sequence[TrialRecord]) -> Tally:
+    """What ended trials say together."""
     counted = [record for record in records if not record.tried_again]
     failed = [record for record in counted if record.state is TrialState.FAILED]
-    pruned = sum(record.state is TrialState.PRUNED for record in counted)
     seconds = [record.seconds for record in counted if record.state is not TrialState.FAILED and record.seconds > 0]
     best = best_record(records)
-    return (
-        len(counted),
-        pruned,
-        len(failed),
-        None if best is None else as_best(best),
-        tuple(Failure(record.number, record.reason or "for no known reason") for record in failed[-NUM_LAST:]),
-        sum(seconds) / len(seconds) if seconds else None,
+    return Tally(
+        num_counted=len(counted),
+        num_pruned=sum(record.state is TrialState.PRUNED for record in counted),
+        num_failed=len(failed),
+        best=None if best is None else _as_best(best),
+        failures=tuple(Failure(record.number, record.reason or "for no known reason") for record in failed[-NUM_LAST:]),
+        front=tuple(_as_best(record) for record in pareto_front(records)),
+        mean_seconds=sum(seconds) / len(seconds) if seconds else None,
     )
 
 
-def best_so_far(best: BestTrial | None, running: Iterable[RunningTrial]) -> BestTrial | None:
-    """The best of the ended trials, or a running one that is better by now."""
-    for trial in running:
-        epoch = trial.best
-        accuracy = None if epoch is None else epoch.accuracy
-        if epoch is not None and accuracy is not None and (best is None or accuracy > best.accuracy):
-            best = BestTrial(trial.number, accuracy, epoch.epoch, trial.hyperparameters)
-    return best
-
-
-def as_best(record: TrialRecord) -> BestTrial:
-    """A record with an accuracy, as the best one."""
-    hyperparameters = Hyperparameters.from_point(record.point)
-    return BestTrial(record.number, record.max_acc or 0.0, record.epoch_max_acc, str(hyperparameters))
+def _as_best(record: TrialRecord) -> BestTrial:
+    point = Hyperparameters.from_point(record.point)
+    return BestTrial(record.number, record.max_acc or 0.0, record.epoch_max_acc, point, record.seconds)
 
 
 def settings_line(num_trials: int | None, settings: Mapping[str, Any]) -> str:
     """What tells one search from another, in one line; ``settings`` by option, as the study keeps them."""
     low, high = settings.get("--lr-range-min"), settings.get("--lr-range-max")
+    fraction = settings.get("--validation-fraction")
     parts = [
         f"{'?' if num_trials is None else num_trials} trials of {settings.get('--num-epochs', '?')} epochs",
-        "|".join(settings.get("--optimizers", ())),
-        "|".join(settings.get("--loss", ())),
+        "|".join(settings.get("--optimizers") or ()),
+        "|".join(settings.get("--loss") or ()),
         "" if low is None or high is None else f"learning rate {low:g} to {high:g}",
+        "" if fraction is None else f"chosen on {fraction:.0%} of the training images",
         "x".join(map(str, settings.get("--image-size") or ())),
-        f"batch {settings['--batch-size']}" if "--batch-size" in settings else "",
+        "" if settings.get("--batch-size") is None else f"batch {settings['--batch-size']}",
     ]
     return ", ".join(part for part in parts if part)
 

@@ -81,6 +81,7 @@ class SearchRequest:
     config: Path | None = None
     search_space: Path | None = None
     objective: str = Objective.ACCURACY.value
+    validation_fraction: float | None = None
 
     def resolve(self) -> SearchOptions:
         """The options of the search.
@@ -114,6 +115,7 @@ class SearchRequest:
             base=base,
             dimensions=tuple(dimension for dimension in dimensions if dimension.name != LAYERS),
             objectives=parse_objectives(self.objective),
+            validation_fraction=self.validation_fraction,
         )
 
     def _names(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -34,6 +35,9 @@ from rmldnn_contract.training_log import EpochRecord
 
 #: How often limits in time are looked at.
 _TICK_SECONDS = 0.25
+
+#: How often the observer is told of trials that other drivers run.
+_OTHERS_SECONDS = 2.0
 
 #: How long to wait before the engine is tried again that could not be started; each time that much longer.
 RETRY_SECONDS = 5.0
@@ -92,6 +96,9 @@ class Search:
     _events: queue.SimpleQueue[_Event] = field(default_factory=queue.SimpleQueue)
     _running: dict[int, _Running] = field(default_factory=dict)
     _failures_in_a_row: int = 0
+    _has_told_of_others: bool = False
+    _told_of_checkpoint: str = ""
+    _told_of_others: float = -math.inf
     _started: float = 0.0
 
     @property
@@ -110,7 +117,7 @@ class Search:
         """
         self._started = time.monotonic()
         # Copies of its own, since the person may change the files while the search runs.
-        self.workspace.trials.mkdir(exist_ok=True)
+        self.workspace.trials.mkdir(parents=True, exist_ok=True)
         for index, text in enumerate(network_texts(self.options)):
             write_atomically(self.workspace.trial_layers(index), text)
         runner = TrialRunner(self.options, self.workspace, self.runtime)
@@ -124,6 +131,7 @@ class Search:
             except BaseException as error:
                 self._break_off("interrupted" if not isinstance(error, Exception) else str(error))
                 raise
+            self._write_results()
         if best_record(self.records) is None:
             if self.ended_early is not None:
                 raise AllTrialsFailedError(f"the search has ended before any trial has worked: {self.ended_early}")
@@ -134,13 +142,14 @@ class Search:
             with interruptions_allowed():
                 pass  # a signal that has come meanwhile is raised before another trial begins
             self._start_trials(runner)
-            if not self._running:
+            if not self._running and not self._waits_for_others():
                 return
             with interruptions_allowed():
                 event = self._next_event()
             if event is not None:
                 self._handle(event)
             self.study.keep_up()
+            self._tell_of_others()
             self._enforce_limits()
 
     def _next_event(self) -> _Event | None:
@@ -149,19 +158,45 @@ class Search:
         except queue.Empty:
             return None
 
+    def _tell_of_others(self) -> None:
+        now = time.monotonic()
+        if now - self._told_of_others < _OTHERS_SECONDS:
+            return
+        self._told_of_others = now
+        running = self.study.running_elsewhere()
+        if running is not None:
+            self.observer.others_seen(self.records, running)
+
     def _num_counted(self) -> int:
         return sum(not record.tried_again for record in self.records)
+
+    def _num_begun(self) -> int:
+        """The trials that count: those that have ended, and those that run, here and elsewhere."""
+        return self._num_counted() + len(self._running) + self.study.num_running_elsewhere()
+
+    def _waits_for_others(self) -> bool:
+        """Whether other drivers are at work on trials that this one may have to run again, and will show at the end."""
+        if self._is_out_of_time():
+            return False
+        num_elsewhere = self.study.num_running_elsewhere()
+        if num_elsewhere and not self._has_told_of_others:
+            self.observer.note(f"Waiting for {num_elsewhere} trial{'s' * (num_elsewhere > 1)} of other drivers")
+            self._has_told_of_others = True
+        self._heed_target(best_record(self.records))
+        is_short = self.ended_early is None and self._num_begun() < self.options.num_trials
+        return num_elsewhere > 0 or is_short
 
     # --- starting --------------------------------------------------------------------------------------
 
     def _start_trials(self, runner: TrialRunner) -> None:
         while self.ended_early is None and len(self._running) < len(self.slots):
-            num_begun = self._num_counted() + len(self._running)
+            num_begun = self._num_begun()
             if num_begun >= self.options.num_trials:
                 return
             suggestion = self.study.ask()
             if suggestion is None:
-                self.ended_early = "every point of the search space has been tried"
+                if self._num_begun() < self.options.num_trials and not self.study.num_running_elsewhere():
+                    self.ended_early = "every point of the search space has been tried"
                 return
             self._start(runner, suggestion, place=num_begun + 1)
 
@@ -211,9 +246,13 @@ class Search:
         is_best = best is None or (epoch.accuracy or 0.0) > (best.max_acc or 0.0)
         return is_best and best_epoch(running.epochs) is epoch
 
+    def _is_out_of_time(self) -> bool:
+        seconds = self.limits.search_seconds
+        return seconds is not None and time.monotonic() - self._started > seconds
+
     def _enforce_limits(self) -> None:
         now, limits = time.monotonic(), self.limits
-        if limits.search_seconds is not None and now - self._started > limits.search_seconds and not self.ended_early:
+        if self._is_out_of_time() and not self.ended_early:
             self.ended_early = f"{limits.search_seconds:g} s are over (--timeout)"
             self._end_all(Verdict(TrialState.FAILED, "stopped at the end of --timeout", is_broken_off=True))
         for running in self._running.values():
@@ -270,17 +309,26 @@ class Search:
         return file_digest(self.workspace.trial(result.number).checkpoint(epoch.epoch))
 
     def _write_results(self, *, verify: bool = False) -> None:
-        records = self.records
-        checkpoints = settle_best_model(self.workspace, records, self.options, keep_top=self.keep_top, verify=verify)
-        drop_finished_checkpoints(self.workspace, self._running)
-        if records:
-            write_list_acc(self.workspace, records, checkpoints)
+        with self.study.settling() as records:
+            checkpoints = settle_best_model(
+                self.workspace, records, self.options, keep_top=self.keep_top, verify=verify
+            )
+            drop_finished_checkpoints(self.workspace, [record.number for record in records])
+            if records:
+                write_list_acc(self.workspace, records, checkpoints)
         best = best_record(records)
         if best is not None and best.number not in checkpoints:
-            self.observer.note(
-                f"The checkpoint of the best trial, {best.number}, is gone from {shown(self.workspace.best_model)}, "
-                "or was changed: --fresh starts a new search"
-            )
+            self._tell_of_checkpoint(best)
+
+    def _tell_of_checkpoint(self, best: TrialRecord) -> None:
+        """Says, once, where the best checkpoint is, since it is not here."""
+        text = self.study.where(best) or (
+            f"The checkpoint of the best trial, {best.number}, is gone from {shown(self.workspace.best_model)}, "
+            "or was changed: --fresh starts a new search"
+        )
+        if text != self._told_of_checkpoint:
+            self.observer.note(text)
+            self._told_of_checkpoint = text
 
     def _stop_if_hopeless(self, result: TrialResult) -> None:
         if result.every_trial_would_fail and result.exit_status is not None:

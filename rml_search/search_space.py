@@ -18,6 +18,8 @@ Point: TypeAlias = Mapping[str, Value]
 #: The dimensions that every search has, and where the document has them.
 OPTIMIZER, LOSS, LEARNING_RATE = "optimizer", "loss", "learning_rate"
 LAYERS = "layers"
+#: No key of the document: what the engine begins its random numbers with, where trials are trained again.
+SEED = "seed"
 PATHS = {OPTIMIZER: "optimizer.type", LOSS: "loss.function", LEARNING_RATE: "optimizer.learning_rate", LAYERS: "layers"}
 
 #: Numbers that agree within this part of their range, or of themselves on a logarithmic scale, are the same point.

@@ -10,7 +10,7 @@ from rml_search.errors import OptionError
 from rml_search.hyperparameters import Hyperparameters, show_value
 from rml_search.options import SearchOptions
 from rml_search.paths import TrialPaths, Workspace
-from rml_search.search_space import LOSS, OPTIMIZER, Dimension, SearchSpace, Value
+from rml_search.search_space import LOSS, OPTIMIZER, SEED, Dimension, SearchSpace, Value
 from rml_search.trial_config import training_configuration
 from rmldnn_contract.exit_status import ConfigurationError
 from rmldnn_contract.names import unknown_name
@@ -31,7 +31,7 @@ def check_space(options: SearchOptions, workspace: Workspace) -> None:
     space = options.space
     for dimension in space.others:
         _check_conditions(dimension, space)
-        if dimension.path in _OWN or dimension.path.split(".")[0] == "outfile":
+        if dimension.path in {*_OWN, SEED} or dimension.path.split(".")[0] == "outfile":
             raise OptionError(f"--search-space: {dimension.path} is the search's own to set")
     if not space.others:
         return

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from rml_search.hyperparameters import Hyperparameters
+from rml_search.progress import RunningTrial
 from rml_search.results import TrialRecord, TrialResult
 from rmldnn_contract.training_log import EpochRecord
 
@@ -42,6 +44,18 @@ class Study(Protocol):
 
     def try_again(self, result: TrialResult, attempt: int) -> None:
         """Takes in that a trial has failed, and puts its hyperparameters first in line."""
+
+    def num_running_elsewhere(self) -> int:
+        """How many trials other drivers of the same study run, as far as is known."""
+
+    def running_elsewhere(self) -> Sequence[RunningTrial] | None:
+        """These trials, to be shown; None where there are no other drivers, or nobody can say just now."""
+
+    def settling(self) -> AbstractContextManager[Sequence[TrialRecord]]:
+        """The records to write results of, while no other driver writes them here."""
+
+    def where(self, record: TrialRecord, /) -> str | None:
+        """Where the checkpoint of a trial is, in words; None where it should be in the folder of the search."""
 
     def records(self) -> Sequence[TrialRecord]:
         """All trials that have ended, by number."""

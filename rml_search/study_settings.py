@@ -12,9 +12,10 @@ from typing import Any
 
 from rml_search.best_model import file_digest, text_digest
 from rml_search.dataset import data_set_folders
-from rml_search.errors import StudyError
+from rml_search.errors import OptionError, StudyError
 from rml_search.network_file import network_texts
 from rml_search.options import PRECISION_NAMES, PRECISION_VARIABLE, SearchOptions
+from rml_search.paths import Workspace, shown
 
 _GO_ON_OR_START_OVER = (
     "give the same options to go on, or --fresh to start over (what is there moves to earlier/, nothing is lost)"
@@ -50,24 +51,29 @@ def study_settings(options: SearchOptions) -> dict[str, Any]:
         "--num-procs": options.num_procs,
         "--seed": options.seed,
         "--search-space": _space_text(options),
+        "--validation-fraction": options.validation_fraction,
         "--config": None if options.base is None else text_digest(options.base.configuration.to_json()),
         "--objective": [objective.value for objective in options.objectives] if len(options.objectives) > 1 else None,
         PRECISION_VARIABLE: os.environ.get(PRECISION_VARIABLE, PRECISION_NAMES[0]),
     }
 
 
-def check_same_study(stored: Mapping[str, Any], asked_for: Mapping[str, Any]) -> None:
+def check_same_study(
+    stored: Mapping[str, Any],
+    asked_for: Mapping[str, Any],
+    *,
+    place: str = "the search in this folder",
+    advice: str = _GO_ON_OR_START_OVER,
+) -> None:
     """Raises StudyError naming the first setting in which two searches differ."""
     for option, value in asked_for.items():
         before = stored.get(option)
         if before == value:
             continue
         if option in _FILES and before is not None and value is not None:
-            raise StudyError(f"the search in this folder was begun with {_FILES[option]}: {_GO_ON_OR_START_OVER}")
-        raise StudyError(
-            f"the search in this folder was begun with {_shown(option, before)}, not {_shown(option, value)}: "
-            f"{_GO_ON_OR_START_OVER}"
-        )
+            raise StudyError(f"{place} was begun with {_FILES[option]}: {advice}")
+        now = "which is missing now" if value is None else f"not {_shown(option, value)}"
+        raise StudyError(f"{place} was begun with {_shown(option, before)}, {now}: {advice}")
 
 
 def _shown(option: str, value: object) -> str:
@@ -93,6 +99,22 @@ def data_places(options: SearchOptions) -> list[Path]:
     if options.data is None:
         return [] if options.base is None else options.base.data_paths()
     return data_set_folders(options.data)
+
+
+def check_inputs_stay(options: SearchOptions, workspace: Workspace) -> None:
+    """Refuses files of an earlier search as the ground of this one, since they are about to move to ``earlier/``.
+
+    Raises:
+        OptionError: one lies among those results.
+    """
+    weights = [] if options.transfer_learning is None else [options.transfer_learning]
+    for path in (*options.layers, *weights, *data_places(options)):
+        whole = workspace.absolute(path)
+        if any(whole.is_relative_to(result) for result in workspace.results() if result.exists()):
+            raise OptionError(
+                f"{shown(whole)} is among the results of the search in this folder, which move to earlier/: "
+                "copy it out of them and name the copy"
+            )
 
 
 def _networks_digest(options: SearchOptions) -> str:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rml_search.devices import Slot
+from rml_search.driver import this_driver
 from rml_search.mounts import Mount, for_container
 from rml_search.options import SearchOptions
 from rml_search.paths import TrialPaths, Workspace, write_atomically
 from rml_search.results import TrialResult, TrialState, best_epoch, drop_checkpoints
 from rml_search.runtime.base import EngineExit, EngineRun, Runtime
+from rml_search.search_space import SEED
 from rml_search.study import Suggestion
 from rml_search.trial_config import training_configuration
 from rml_search.trial_control import TrialControl, Verdict
@@ -29,6 +31,9 @@ from rmldnn_contract.training_log import (
     parse_test_file,
     without_stamp,
 )
+
+#: Whom containers belong to.
+_DRIVER = this_driver()
 
 #: Told of every epoch as its line is printed.
 EpochCallback = Callable[[EpochRecord], None]
@@ -92,12 +97,18 @@ class TrialRunner:
         return EngineRun(
             config=paths.config.relative_to(self.workspace.root),
             num_procs=self.options.num_procs,
-            seed=self.options.seed,
+            seed=_seed(self.options, suggestion),
             mounts=mounts,
-            labels={"serves": "search", "trial": str(suggestion.number)},
+            labels={"serves": "search", "trial": str(suggestion.number), "driver": _DRIVER.name},
             device=slot.device,
             num_threads=slot.num_threads,
         )
+
+
+def _seed(options: SearchOptions, suggestion: Suggestion) -> int | None:
+    """The trial's own seed where it has one, else that of the search."""
+    own = dict(suggestion.hyperparameters.others).get(SEED)
+    return options.seed if own is None else int(own)
 
 
 def _judge(

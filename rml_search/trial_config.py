@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import SearchOptions
 from rml_search.paths import ModelPaths, TrialPaths, Workspace
-from rml_search.search_space import LAYERS, Dimension, Value
+from rml_search.search_space import LAYERS, SEED, Dimension, Value
 from rml_search.space_file import LEFT_OUT
+from rml_search.validation import validation_data
 from rmldnn_contract.config import Configuration, describe_validation_error
 from rmldnn_contract.exit_status import ConfigurationError
 from rmldnn_contract.names import canonical_name
@@ -33,7 +34,7 @@ def training_configuration(
         ConfigurationError: there is no such document, since the values of a person's search space do not fit.
     """
     locate = workspace.locate
-    network = _network(options, hyperparameters, workspace)
+    network = _network(options, hyperparameters, workspace, validation_data(options, workspace))
     checkpoints = {**network.get("checkpoints", {}), "save": f"{locate(trial.checkpoints)}/", "interval": 1}
     if options.transfer_learning is not None:
         checkpoints["load"] = locate(options.transfer_learning)
@@ -46,7 +47,7 @@ def inference_configuration(
 ) -> Configuration:
     """The document that runs a model (None: the best one) on the test images and writes its predictions."""
     locate, model = workspace.locate, model or workspace.best
-    training = _network(options, hyperparameters, workspace)
+    training = _network(options, hyperparameters, workspace, options.data)
     data = {key: value for key, value in training["data"].items() if key not in (*_OF_TRAINING, *_OUTPUTS)}
     predictions = {"test_output_path": f"{locate(workspace.predictions)}/"}
     if "hdf5_outfile" in training["data"]:
@@ -66,21 +67,24 @@ def network_index(options: SearchOptions, hyperparameters: Hyperparameters) -> i
     return 0 if name is None else options.network_names.index(str(name))
 
 
-def _network(options: SearchOptions, hyperparameters: Hyperparameters, workspace: Workspace) -> dict[str, Any]:
-    """The section ``neural_network`` of a training, but for what differs from trial to trial by its number."""
+def _network(
+    options: SearchOptions, hyperparameters: Hyperparameters, workspace: Workspace, data: Path | None
+) -> dict[str, Any]:
+    """The section ``neural_network`` of a training on ``data``, but for where the trial writes."""
     index = network_index(options, hyperparameters)
     base = {} if options.base is None else options.base.network
+    folders = _folders(workspace, data)
     network = {
         **base,
         "num_epochs": options.num_epochs,
         "layers": workspace.locate(workspace.trial_layers(index)),
-        "data": _data(options, index, workspace) if options.base is None else _own_data(options, base, workspace),
+        "data": {**(_data(options, index) if options.base is None else _own_data(options, base)), **folders},
         "optimizer": _optimizer(options, hyperparameters, base.get("optimizer", {})),
         "loss": _loss(options, index, hyperparameters.loss, base.get("loss", {})),
     }
     values = dict(hyperparameters.others)
     for dimension in options.space.others:
-        if dimension.name in values and dimension.name != LAYERS:
+        if dimension.name in values and dimension.name not in {LAYERS, SEED}:
             put(network, dimension, values[dimension.name])
     return network
 
@@ -113,11 +117,10 @@ def _item(section: Any, key: str, dimension: Dimension) -> Any:
     raise ConfigurationError(f"{dimension.path} is no place in the configuration: there is no {key}")
 
 
-def _data(options: SearchOptions, index: int, workspace: Workspace) -> dict[str, Any]:
+def _data(options: SearchOptions, index: int) -> dict[str, Any]:
     is_gray = index < len(options.networks) and options.networks[index].input_channels == 1
     data: dict[str, Any] = {
         "type": "images",
-        **_folders(workspace, options.data),
         "batch_size": options.batch_size,
         "test_batch_size": options.test_batch_size,
         "preload": True,
@@ -128,10 +131,9 @@ def _data(options: SearchOptions, index: int, workspace: Workspace) -> dict[str,
     return data if options.image_size is None else {**data, "transforms": [{"resize": list(options.image_size)}]}
 
 
-def _own_data(options: SearchOptions, base: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
+def _own_data(options: SearchOptions, base: Mapping[str, Any]) -> dict[str, Any]:
     """The section of the person's own configuration, with what they said besides."""
-    data = {**base["data"], **_folders(workspace, options.data)}
-    data |= {"batch_size": options.batch_size, "test_batch_size": options.test_batch_size}
+    data = {**base["data"], "batch_size": options.batch_size, "test_batch_size": options.test_batch_size}
     if options.image_size is not None:
         for key in ("transforms", "input_transforms", "target_transforms"):
             if key in data or (key == "transforms" and "input_transforms" not in data):

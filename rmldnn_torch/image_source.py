@@ -20,7 +20,8 @@ def image_inputs(
 ) -> FileSource[SampleFile]:
     """Images as inputs: grey or in colours as ``data`` says, uint8."""
     read = partial(read_image, gray=data.reads_gray_inputs)
-    return FileSource(files, _then(read, plan, is_mask=False), settings.device if data.preload else None)
+    recipe = f"inputs {data.reads_gray_inputs} {plan.once!r}"
+    return FileSource(files, _then(read, plan, is_mask=False), settings.device if data.preload else None, recipe)
 
 
 def image_targets(
@@ -29,7 +30,8 @@ def image_targets(
     """Images as targets: masks of one class or of class numbers where ``data`` says masks, else values."""
     kind = _target_kind(data, settings.num_classes)
     read = _then(_target_reader(data, kind, settings), plan, is_mask=kind.is_mask)
-    return FileSource(files, read, settings.device if data.preload else None), kind
+    recipe = f"targets {kind} {settings.num_classes} {settings.ignore_index} {data.reads_gray_targets} {plan.once!r}"
+    return FileSource(files, read, settings.device if data.preload else None, recipe), kind
 
 
 def _target_kind(data: Data, num_classes: int) -> TargetKind:

@@ -21,6 +21,7 @@ from rmldnn_torch.augmentation import Samples
 from rmldnn_torch.data import TargetKind
 from rmldnn_torch.devices import num_cpus
 from rmldnn_torch.sample_files import F
+from rmldnn_torch.shared_samples import decoded_once
 from rmldnn_torch.slicing import Slices
 
 _CPU_ALLOCATOR = "DefaultCPUAllocator"  # what torch's error names where the machine's memory does not suffice
@@ -79,17 +80,24 @@ class FileSource(Generic[F]):
         files: in the order of the samples.
         read: gives the (spatial..., channels) sample of a file.
         keep_on: read everything now and keep it on this device; None: read each batch when its turn comes.
+        recipe: all that the samples depend on beside the files; None: a later run must read them itself.
 
     Raises:
         DataError: a file cannot be read (now, or when its batch is fetched).
         MemoryExhaustedError: the samples cannot all be kept.
     """
 
-    def __init__(self, files: Sequence[F], read: Callable[[F], NDArray[Any]], keep_on: torch.device | None) -> None:
+    def __init__(
+        self,
+        files: Sequence[F],
+        read: Callable[[F], NDArray[Any]],
+        keep_on: torch.device | None,
+        recipe: str | None = None,
+    ) -> None:
         self.is_in_memory = keep_on is not None
         self._files = files
         self._read = read
-        self._kept = None if keep_on is None else self._read_everything(keep_on)
+        self._kept = None if keep_on is None else self._read_everything(keep_on, recipe)
 
     def fetch(self, indices: Sequence[int]) -> Samples:
         """These samples, as they are read."""
@@ -100,10 +108,12 @@ class FileSource(Generic[F]):
             return gather((self._kept[index] for index in indices), len(indices))
         return gather(self._read_all(self._threads, [self._files[index] for index in indices]), len(indices))
 
-    def _read_everything(self, device: torch.device) -> Samples:
+    def _read_everything(self, device: torch.device, recipe: str | None) -> Samples:
         try:
-            with _readers() as threads:
-                kept = gather(self._read_all(threads, self._files), len(self._files))
+            if recipe is None:
+                kept = self._read_now()
+            else:
+                kept = decoded_once([file.path for file in self._files], recipe, self._read_now)
             return kept.to(device) if isinstance(kept, Tensor) else [sample.to(device) for sample in kept]
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and _CPU_ALLOCATOR not in str(error):
@@ -112,6 +122,10 @@ class FileSource(Generic[F]):
                 f"the {len(self._files)} samples in and below {self._files[0].path.parent} do not fit into memory "
                 "together: set preload to false"
             ) from error
+
+    def _read_now(self) -> Samples:
+        with _readers() as threads:
+            return gather(self._read_all(threads, self._files), len(self._files))
 
     def _read_all(self, threads: ThreadPoolExecutor, files: Sequence[F]) -> Iterator[Tensor]:
         return map(to_tensor, threads.map(self._read, files))

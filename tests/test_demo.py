@@ -34,6 +34,10 @@ def test_demo_finds_a_model_that_has_learned(tmp_path: Path) -> None:
     assert "| Inference" in answer.stdout
     with Image.open(demo / "gallery.png") as gallery:
         assert gallery.width > 1000
+    report = (demo / "report" / "report.html").read_text(encoding="utf-8")
+    assert f"<strong>{best['max_acc']:.3f}</strong>" in report
+    assert report.count('<img src="data:image/webp') == 24
+    assert "rml_optimization.py demo --out &#39;my demo&#39;" in report
 
 
 def accuracy_of_all_background(targets: Path) -> float:

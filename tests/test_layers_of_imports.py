@@ -23,25 +23,46 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 ALLOWED_PARTS = {
     "rml_optimization": {
         "rml_command_options",
-        "rml_optuna",
+        "rml_report",
+        "rml_run",
         "rml_search",
+        "rml_status",
+        "rmldnn_contract",
+    },
+    "rml_records": {"rml_search"},
+    "rml_run": {"rml_confirmation", "rml_optuna", "rml_report", "rml_search", "rml_shared_study", "rml_storage"},
+    "rml_artifacts": {"rml_search"},
+    "rml_shared_storage": {"rml_search"},
+    "rml_shared_study": {
+        "rml_artifacts",
+        "rml_distributions",
+        "rml_optuna",
+        "rml_records",
+        "rml_samplers",
+        "rml_search",
+        "rml_shared_storage",
         "rml_status",
         "rml_storage",
         "rmldnn_contract",
     },
     "rml_command_options": {"rml_search", "rmldnn_contract"},
+    "rml_confirmation": {"rml_optuna", "rml_search", "rml_storage"},
     "rml_buffered_storage": set(),
     "rml_distributions": {"rml_search"},
     "rml_optuna": {
         "rml_buffered_storage",
         "rml_distributions",
+        "rml_records",
         "rml_samplers",
         "rml_search",
         "rml_storage",
         "rmldnn_contract",
     },
+    "rml_comparison": {"rml_search", "rmldnn_contract"},
+    "rml_plots": {"rml_comparison", "rml_search", "rmldnn_contract"},
+    "rml_report": {"rml_comparison", "rml_plots", "rml_search", "rml_storage", "rmldnn_contract"},
     "rml_samplers": {"rml_search", "rmldnn_contract"},
-    "rml_status": {"rml_optuna", "rml_search", "rml_storage", "rmldnn_contract"},
+    "rml_status": {"rml_records", "rml_search", "rml_shared_storage", "rml_storage", "rmldnn_contract"},
     "rml_storage": {"rml_search", "rmldnn_contract"},
     "rml_search": {"rmldnn_contract"},
     "rmldnn_torch": {"rmldnn_contract"},
@@ -51,21 +72,30 @@ ALLOWED_PARTS = {
 #: Library -> the only parts that may import it.
 OWNERS = {
     "docker": {"rml_search"},
+    "jinja2": {"rml_search"},
     "optuna": {
+        "rml_artifacts",
         "rml_buffered_storage",
+        "rml_comparison",
         "rml_distributions",
         "rml_optuna",
+        "rml_plots",
+        "rml_records",
+        "rml_report",
         "rml_samplers",
+        "rml_shared_storage",
+        "rml_shared_study",
         "rml_status",
         "rml_storage",
     },
+    "plotly": {"rml_plots"},
     "rich": {"rml_search"},
     "torch": {"rmldnn_torch"},
     "typer": {"rml_command_options", "rml_optimization"},
 }
 
 #: Libraries that take from a tenth of a second to seconds to import.
-HEAVY = {"cv2", "docker", "h5py", "matplotlib", "optuna", "plotly", "rich", "scipy", "torch"}
+HEAVY = {"cv2", "docker", "h5py", "jinja2", "matplotlib", "optuna", "plotly", "rich", "scipy", "torch"}
 
 
 def _sources(part: str) -> list[Path]:

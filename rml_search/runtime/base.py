@@ -18,6 +18,9 @@ from rmldnn_contract.exit_status import ExitStatus
 #: Where a container sees the working directory.
 CONTAINER_DIRECTORY = "/home/ubuntu"
 
+#: The environment variable by which our engine is told its seed.
+SEED_VARIABLE = "RMLDNN_SEED"
+
 _PASSED_ON = (PRECISION_VARIABLE,)
 
 #: How long an engine may take to end after it was asked to, before it is killed.
@@ -47,7 +50,7 @@ class EngineRun:
         """
         variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         if self.seed is not None:
-            variables["RMLDNN_SEED"] = str(self.seed)
+            variables[SEED_VARIABLE] = str(self.seed)
         if self.num_threads is not None:
             variables["OMP_NUM_THREADS"] = str(self.num_threads)
         return variables
@@ -111,8 +114,11 @@ class Runtime(Protocol):
             RuntimeUnavailableError: what is missing, and what to do about it.
         """
 
-    def remove_leftovers(self) -> None:
-        """Removes what a search in this working directory has left that was killed; call it in no other's time."""
+    def remove_leftovers(self, is_gone: Callable[[str], bool] = lambda _: True, /) -> None:
+        """Removes what searches in this working directory have left that were killed.
+
+        ``is_gone`` tells of a driver's name whether it has ended; as it comes it holds for all, in no other's time.
+        """
 
     def start(self, run: EngineRun) -> AbstractContextManager[RunningEngine]:
         """Starts the engine; leaving the context leaves nothing of it behind, however it is left."""
@@ -120,7 +126,12 @@ class Runtime(Protocol):
 
 def engine_command(run: EngineRun, *, gpu: bool, program: tuple[str, ...] = ("rmldnn",)) -> list[str]:
     """The command line, with mpirun before it for several processes (contract, section 1)."""
-    return [*_mpirun(run.num_procs, gpu=gpu), *program, f"--config=./{run.config.as_posix()}"]
+    return [*_mpirun(run.num_procs, gpu=gpu), *program, *engine_arguments(run)]
+
+
+def engine_arguments(run: EngineRun) -> list[str]:
+    """What follows the program's name."""
+    return [f"--config=./{run.config.as_posix()}"]
 
 
 def _mpirun(num_procs: int, *, gpu: bool) -> list[str]:

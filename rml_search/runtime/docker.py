@@ -72,14 +72,15 @@ class DockerRuntime:
         except _SDK_ERRORS as error:
             raise RuntimeUnavailableError(f"cannot look up the image {self._image}: {_reason(error)}") from None
 
-    def remove_leftovers(self) -> None:
-        """Removes the containers of a search that was killed; those of an inference may be at work."""
+    def remove_leftovers(self, is_gone: Callable[[str], bool] = lambda _: True, /) -> None:
+        """Removes the containers of searches that were killed; those of an inference may be at work."""
         labels = [f"{LABEL}={self._workspace.root}", f"{LABEL}.serves=search"]
         containers: list[Container] = []
         with contextlib.suppress(*_SDK_ERRORS):
             # One that goes by itself meanwhile is no reason to leave the others.
             containers = self._client().containers.list(all=True, filters={"label": labels}, ignore_removed=True)
-        for container in containers:
+        left = [container for container in containers if is_gone(container.labels.get(f"{LABEL}.driver", ""))]
+        for container in left:
             with contextlib.suppress(*_SDK_ERRORS):
                 container.remove(force=True, v=True)
 
@@ -209,6 +210,16 @@ def connect() -> DockerClient:
             f"no Docker engine answers ({_reason(error)}): start it, or use --runtime local"
         ) from None
     return client
+
+
+def gives_gpus(client: DockerClient) -> bool:
+    """Whether the engine can hand NVIDIA GPUs to containers: by NVIDIA's runtime, or by devices that it has listed."""
+    try:
+        about = client.info()
+    except _SDK_ERRORS:
+        return False
+    devices = about.get("DiscoveredDevices") or ()
+    return "nvidia" in about.get("Runtimes", {}) or any("nvidia" in str(device.get("ID")) for device in devices)
 
 
 def holds_image(image: str) -> bool:

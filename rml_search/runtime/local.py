@@ -36,8 +36,8 @@ class LocalRuntime:
     in_container = False
 
     def __init__(self, workspace: Workspace, *, gpu: bool, num_procs: int = 1) -> None:
-        self._workspace = workspace
-        self._gpu = gpu
+        self.root = workspace.root
+        self.uses_gpu = gpu
         self._num_procs = num_procs
 
     def describe(self) -> str:
@@ -51,20 +51,24 @@ class LocalRuntime:
                 "the built-in engine needs PyTorch: install this project with its extra, "
                 "pip install '.[engine]', or name a container with --docker-image or --singularity-image"
             )
-        if self._gpu and not _torch_sees_a_gpu():
+        if self.uses_gpu and not _torch_sees_a_gpu():
             raise RuntimeUnavailableError(
                 "PyTorch sees no GPU here, though there is one: install its CUDA build, or use --no-gpu"
             )
         if self._num_procs > 1 and shutil.which("mpirun") is None:
             raise RuntimeUnavailableError("--num-procs above 1 needs mpirun: install Open MPI (openmpi-bin)")
 
-    def remove_leftovers(self) -> None:
+    def remove_leftovers(self, _is_gone: Callable[[str], bool] = lambda _: True, /) -> None:
         """Nothing is left: an engine ends when nobody reads its output any more."""
 
     def start(self, run: EngineRun) -> AbstractContextManager[RunningEngine]:
         """Starts the engine in the working directory."""
-        command = engine_command(run, gpu=self._gpu, program=engine_module("rmldnn_torch"))
-        return start_process(command, self._workspace.root, run.process_environment(gpu=self._gpu))
+        command = engine_command(run, gpu=self.uses_gpu, program=engine_module("rmldnn_torch"))
+        return start_process(command, self.root, self.environment(run))
+
+    def environment(self, run: EngineRun) -> dict[str, str]:
+        """The variables that an engine gets beside those of the search itself."""
+        return run.process_environment(gpu=self.uses_gpu)
 
 
 def engine_module(module: str) -> tuple[str, ...]:

@@ -39,9 +39,7 @@ class ProcessEngine:
 
     def wait(self) -> EngineExit:
         """Waits for the process to end."""
-        code = self._process.wait()
-        note = None if code >= 0 else f"the engine was ended by {signal.Signals(-code).name}"
-        return EngineExit(code, note, is_machines_fault=was_killed(code))
+        return exit_of_process(self._process.wait())
 
     def kill_group(self) -> None:
         """Kills what is left of the group, such as ranks that outlive mpirun."""
@@ -53,6 +51,12 @@ class ProcessEngine:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
+
+
+def exit_of_process(code: int) -> EngineExit:
+    """What the exit code of a process says, negative for the signal that ended it."""
+    note = None if code >= 0 else f"the engine was ended by {signal.Signals(-code).name}"
+    return EngineExit(code, note, is_machines_fault=was_killed(code))
 
 
 @contextmanager

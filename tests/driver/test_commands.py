@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from rml_optimization import SearchPlan, run_search
+from rml_run import run_search
 from rml_search.errors import DataSetError, OptionError, WriteError
 from rml_search.infer_command import InferOptions, infer_and_show
-from rml_search.options import RuntimeChoice
+from rml_search.options import RuntimeChoice, StudyChoice
+from rml_search.plan import SearchPlan
 from rml_search.runtime.choice import ChosenRuntime
 
 
@@ -50,7 +51,7 @@ def inference(workspace):
 
 
 def search(workspace, options):
-    run_search(options, SearchPlan(), workspace, RuntimeChoice(), gpu=False)
+    run_search(options, SearchPlan(), workspace, RuntimeChoice(gpu=False), print)
 
 
 def infer(workspace, told, **options):
@@ -84,6 +85,7 @@ def test_links_are_refused_before_an_inference_in_a_container(linked, inference,
     [
         ({"gallery": "gallery.docx"}, {}, WriteError, "must end in one of"),
         ({"gallery": "gallery.png"}, {"transforms": [{"rotate": 30}]}, DataSetError, "rotate moves the pixels"),
+        ({"masks": "data"}, {}, WriteError, "is not empty"),
         ({}, {"input_path": "./data/train/inputs/"}, OptionError, "trains"),
     ],
 )
@@ -109,3 +111,18 @@ def test_an_inference_tells_what_it_does(workspace, inference, plays, script):
     assert "Device: CPU (--no-gpu)" in told
     assert "Runtime: scripted, because a test" in told
     assert "0.250" in told[-1]
+
+
+@pytest.mark.parametrize("moving", ["transfer_learning", "layers"])
+def test_files_that_are_about_to_move_aside_are_no_ground_of_a_search(workspace, make_options, plays, script, moving):
+    plays(script([0.5]), script([0.6]))
+    search(workspace, make_options(num_trials=1))
+    options = {
+        "transfer_learning": make_options(num_trials=2, transfer_learning=workspace.best_checkpoint),
+        "layers": make_options(num_trials=2, layers=(workspace.best_layers,)),
+    }[moving]
+    plan = SearchPlan(StudyChoice(is_fresh=True))
+    with pytest.raises(OptionError, match=r"best_model/.* move to earlier/: copy it out of them"):
+        run_search(options, plan, workspace, RuntimeChoice(gpu=False), print)
+    assert workspace.best_checkpoint.exists()
+    assert not (workspace.root / "earlier").exists()

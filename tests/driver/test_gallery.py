@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import matplotlib as mpl
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from rml_search.errors import DataSetError, WriteError
-from rml_search.gallery import GalleryRow, draw_gallery, draw_gallery_of_inference, load_rows, mean_dice
+from rml_search.gallery import GalleryRow, Order, draw_gallery, draw_gallery_of_inference, load_rows
 from rml_search.inference import InferenceResult
 from rml_search.paths import Workspace
 from rml_search.segmentation_scores import dice_coefficient
@@ -45,7 +46,7 @@ def texts(path: Path) -> list[str]:
     return re.findall(r"<text[^>]*>([^<]+)</text>", path.read_text(encoding="utf-8"))
 
 
-def draw_as_text(rows: list[GalleryRow], out: Path, **options: int) -> list[str]:
+def draw_as_text(rows: list[GalleryRow], out: Path, **options: Any) -> list[str]:
     with mpl.rc_context({"svg.fonttype": "none"}):
         draw_gallery(rows, out, **options)
     return texts(out)
@@ -76,13 +77,6 @@ def test_dice_of_other_shapes() -> None:
 def test_a_probability_of_one_half_is_not_lesion() -> None:
     row = GalleryRow("a", np.zeros((1, 2), np.uint8), np.array([[0.5, 0.51]], np.float32), np.array([[False, True]]))
     assert row.dice == 1
-
-
-def test_mean_passes_over_images_without_target() -> None:
-    rows = [shifted_row("a", 2), shifted_row("b", 4), replace(shifted_row("c", 0), target=None)]
-    assert [row.dice for row in rows] == [0.8, 0.6, None]
-    assert mean_dice(rows) == pytest.approx(0.7)
-    assert mean_dice(rows[2:]) is None
 
 
 # Loading
@@ -156,14 +150,14 @@ def test_picture_shows_predictions_and_truth(tmp_path: Path) -> None:
 
 
 def test_contours_lie_where_the_masks_do(tmp_path: Path) -> None:
-    """The bounding box of blue in the panel of the truth, in pixels of the image: columns and rows 5 to 14."""
+    """The bounding box of blue in the second panel, in pixels of the image: columns and rows 5 to 14."""
     draw_gallery([shifted_row("a", 0)], tmp_path / "gallery.png")
     pixels = np.asarray(Image.open(tmp_path / "gallery.png").convert("RGB")).astype(int)
     blue = np.abs(pixels - BLUE).max(axis=2) < 40
     side = (1400 - 4 * 14) / 3  # three panels and four gaps of 0.07 inches, 200 dots an inch
-    left = 3 * 14 + 2 * side
+    left = 2 * 14 + side
     top = (0.62 + 0.24) * 200  # header and label
-    panel = blue[round(top) : round(top + side), round(left) :]
+    panel = blue[round(top) : round(top + side), round(left) : round(left + side)]
     rows, columns = np.flatnonzero(panel.any(axis=1)), np.flatnonzero(panel.any(axis=0))
     edges = np.array([columns[0], columns[-1], rows[0], rows[-1]]) * 40 / side
     np.testing.assert_allclose(edges, [5, 15, 5, 15], atol=0.3)
@@ -177,23 +171,47 @@ def test_region_that_fills_the_image_has_a_border(tmp_path: Path) -> None:
 
 def test_empty_prediction_of_an_empty_mask(tmp_path: Path) -> None:
     row = GalleryRow("a", np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.float32), np.zeros((9, 9), dtype=bool))
-    assert "Dice 1.000 (no lesion, none found)" in draw_as_text([row], tmp_path / "gallery.svg")
+    assert "Dice 1.000, IoU 1.000, no lesion, none found" in draw_as_text([row], tmp_path / "gallery.svg")
 
 
 def test_texts(tmp_path: Path) -> None:
+    """Squares of 10x10 that lie 2 and 4 aside: IoU 80/120 and 60/140, and the farthest column is as far away."""
     rows = [shifted_row("a $x$ <b>", 2), shifted_row("b", 4)]
     found = draw_as_text(rows, tmp_path / "gallery.svg")
-    assert "Mean Dice of the lesion 0.700 over 2 images; 2 of them from the worst to the best" in found
-    assert [text for text in found if text.startswith("Dice")] == ["Dice 0.600", "Dice 0.800"]
-    assert {"Input", "Prediction", "Ground truth", "ground truth", "b"} <= set(found)
+    assert "Lesion in 2 images: mean Dice 0.700, IoU 0.548; here 2, from the worst to the best" in found
+    labels = [text for text in found if text.startswith("Dice")]
+    assert labels == ["Dice 0.600, IoU 0.429, HD95 4.0 px", "Dice 0.800, IoU 0.667, HD95 2.0 px"]
+    assert {"ground truth", "b"} <= set(found)
+    assert [text for text in found if text in {"Input", "Prediction", "Ground truth"}] == [
+        "Input",
+        "Ground truth",
+        "Prediction",
+    ]
     assert "a $x$ &lt;b&gt;" in found
 
 
-def test_worst_and_best_are_shown(tmp_path: Path) -> None:
+def test_what_was_not_found(tmp_path: Path) -> None:
+    missed = replace(shifted_row("a", 0), prediction=np.zeros((40, 40), np.float32))
+    invented = replace(shifted_row("b", 0), target=np.zeros((40, 40), dtype=bool))
+    found = draw_as_text([missed, invented], tmp_path / "gallery.svg")
+    assert "Dice 0.000, IoU 0.000, nothing found" in found
+    assert "Dice 0.000, IoU 0.000, no lesion, one found" in found
+
+
+@pytest.mark.parametrize(
+    ("order", "dice", "words"),
+    [
+        (Order.SPREAD, ["0.100", "0.600", "1.000"], "here 3, from the worst to the best"),
+        (Order.WORST, ["0.100", "0.200", "0.400"], "here 3, worst"),
+    ],
+)
+def test_which_rows_are_shown(tmp_path: Path, order: Order, dice: list[str], words: str) -> None:
+    """The mean is that of all nine: (9 - 3.8) / 9."""
     rows = [shifted_row(f"{shift}", shift) for shift in (3, 9, 0, 6, 1, 8, 2, 5, 4)]
-    found = draw_as_text(rows, tmp_path / "gallery.svg", max_rows=3)
-    assert [text for text in found if text.startswith("Dice")] == ["Dice 0.100", "Dice 0.600", "Dice 1.000"]
-    assert any(text.startswith("Mean Dice of the lesion 0.578 over 9 images") for text in found)  # (9 - 3.8) / 9
+    found = draw_as_text(rows, tmp_path / "gallery.svg", max_rows=3, order=order)
+    assert [text[5:10] for text in found if text.startswith("Dice")] == dice
+    (title,) = [text for text in found if text.startswith("Lesion in 9 images: mean Dice 0.578")]
+    assert title.endswith(words)
 
 
 def test_first_are_shown_without_targets(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from rml_optimization import SearchPlan
 from rml_optuna import open_study
 from rml_search.errors import OptionError
 from rml_search.inference import read_inference_configuration
 from rml_search.options import StudyChoice
 from rml_search.plain_output import PlainObserver
+from rml_search.plan import SearchPlan
 from rml_search.search import Search
 
 ACCURACIES = [[0.5, 0.6], [0.9, 0.7], [0.8], [0.95, 0.99, 0.9], [0.85], [0.1]]

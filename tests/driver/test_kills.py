@@ -25,36 +25,58 @@ from rml_storage import storage_url
 CHECKOUT = Path(__file__).resolve().parents[2]
 NUM_KILLS, NUM_TRIALS = 25, 6
 
+#: What the command lines of engines hold: one started for its trial, and one that outlives it.
+MARKS = ("config=", "rmldnn_torch.worker")
 
-def command() -> list[str]:
-    options = ["--num-trials", str(NUM_TRIALS), "--num-epochs", "3", "--optimizers", "adam,sgd", "--loss", "bce,dice"]
+
+def command(num_epochs: int = 3) -> list[str]:
+    options = [
+        "--num-trials",
+        str(NUM_TRIALS),
+        "--num-epochs",
+        str(num_epochs),
+        "--optimizers",
+        "adam,sgd",
+        "--loss",
+        "bce,dice",
+    ]
     options += ["--runtime", "local", "--no-gpu", "--image-size", "32", "32", "--batch-size", "4", "--seed", "3"]
-    return [sys.executable, str(CHECKOUT / "rml_optimization.py"), *options, "--jobs", "2"]
+    return [sys.executable, str(CHECKOUT / "rml_optimization.py"), *options, "--jobs", "2", "--pruner", "none"]
 
 
-def engines_of(workspace: Workspace) -> list[str]:
-    """The command lines of engines at work in the folder, as proc(5) tells them."""
+def engines_of(workspace: Workspace) -> list[int]:
+    """The numbers of the processes of engines in the folder, as proc(5) tells them."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_text().split("\0")
-            if (process / "cwd").readlink() == workspace.root and any("config=" in word for word in words):
-                found.append(" ".join(words))
+            if (process / "cwd").readlink() == workspace.root and any(mark in word for word in words for mark in MARKS):
+                found.append(int(process.name))
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_nothing_is_lost_whenever_the_driver_is_killed(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path)
-    write_synthetic_data(tmp_path / "data", num_train=8, num_test=4, size=32, seed=0)
+def parent_of(process: int) -> int:
+    """The number of the process that has started it."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def write_search_files(folder: Path) -> None:
+    """Images and a network for searches of seconds."""
+    write_synthetic_data(folder / "data", num_train=8, num_test=4, size=32, seed=0)
     convolution = {"filters": 4, "kernel_size": [3, 3], "padding": "same"}
     layers = [
         {"class_name": "InputLayer", "config": {"name": "data", "batch_input_shape": [None, None, None, 1]}},
         {"class_name": "Conv2D", "config": {"name": "a", "activation": "relu", **convolution}},
         {"class_name": "Conv2D", "config": {"name": "b", "activation": "sigmoid", **convolution, "filters": 1}},
     ]
-    (tmp_path / "layers.json").write_text(json.dumps(layers))
+    (folder / "layers.json").write_text(json.dumps(layers))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_is_lost_whenever_the_driver_is_killed(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    write_search_files(tmp_path)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     moments = random.Random(7)
     finished: set[int] = set()
@@ -75,6 +97,31 @@ def test_nothing_is_lost_whenever_the_driver_is_killed(tmp_path: Path) -> None:
     deadline = time.monotonic() + 10
     while engines_of(workspace) and time.monotonic() < deadline:
         time.sleep(0.2)
+    assert engines_of(workspace) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_killed_worker_costs_its_trial_alone(tmp_path: Path) -> None:
+    """Two trials at a time; the processes of one die at work, and its hyperparameters are tried again."""
+    workspace = Workspace(tmp_path)
+    write_search_files(tmp_path)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    driver = subprocess.Popen(command(num_epochs=40), cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        log = workspace.trial(1).test_file
+        deadline = time.monotonic() + 120
+        while not (log.exists() and len(log.read_text().splitlines()) > 2) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        workers = [process for process in engines_of(workspace) if parent_of(process) == driver.pid]
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)
+        assert driver.wait(240) == 0
+    finally:
+        driver.kill()
+        driver.wait()
+    check(workspace)
+    assert sum(record.tried_again for record in read_list_acc(workspace)) == 1
     assert engines_of(workspace) == []
 
 

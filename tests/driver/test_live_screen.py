@@ -23,35 +23,36 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 #: A search without engines: it does what the words on its command line say, one after the other.
 SEARCH = """
-import sys, time, warnings
+import fcntl, sys, termios, time, warnings
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # as a shell does: this terminal's keys are for this program
 from pathlib import Path
-from rml_search.display import DisplayName, SearchEnd, SearchFacts, open_display
+from rml_search.display import SearchEnd, SearchPart, open_display
+from rml_search.display_name import DisplayName
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.options import SearchOptions
-from rml_search.paths import Workspace
 from rml_search.results import TrialResult, TrialState
 from rmldnn_contract.training_log import EpochRecord
 
 options = SearchOptions(4, 5, ("adam", "sgd"), ("bce",), (Path("layers.json"),), Path("data"))
 display = open_display(DisplayName(sys.argv[1]), lambda text: print(text, flush=True))
-observer = display.begin(SearchFacts(options, Workspace(Path(".")), [("Trials", "4")], []))
+display.settings([("Trials", "4")])
 points = [Hyperparameters("adam", "bce", 0.00123), Hyperparameters("sgd", "bce", 0.00456)]
 epochs = [EpochRecord(number, 5, accuracy, 0.5) for number, accuracy in enumerate((0.5, 0.7, 0.6), start=1)]
 records = []
 
-def finish(number, state, reason=None):
+def finish(observer, number, state, reason=None):
     result = TrialResult(number, points[number], state, tuple(epochs), 20.0, reason)
     records.append(result.to_record())
     observer.trial_finished(result, records[0])
 
-def play():
+def play(observer):
     observer.trial_started(0, 1, points[0])
     for epoch in epochs:
         observer.epoch_finished(0, epoch)
-    finish(0, TrialState.COMPLETE)
+    finish(observer, 0, TrialState.COMPLETE)
     observer.trial_started(1, 2, points[1])
-    finish(1, TrialState.FAILED, "the loss became nan in epoch 1")
+    finish(observer, 1, TrialState.FAILED, "the loss became nan in epoch 1")
     observer.trial_started(0, 3, points[0])
     for epoch in epochs[:2]:
         observer.epoch_finished(0, epoch)
@@ -61,15 +62,15 @@ def play():
 try:
     with interruptible():
         try:
-            with display.watching():
-                play()
+            with display.watching(SearchPart(options, [])) as observer:
+                play(observer)
                 if "warn" in sys.argv:
                     warnings.warn("a library complains")
                 if "raise" in sys.argv:
                     raise ValueError("something broke")
                 time.sleep(0.5 if "short" in sys.argv else 30)
         finally:
-            display.end(SearchEnd(records))
+            display.searched(SearchEnd(options, records))
 except Interrupted as stopped:
     sys.exit(stopped.exit_code)
 """
@@ -95,7 +96,6 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
 

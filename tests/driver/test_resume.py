@@ -193,7 +193,7 @@ def test_a_checkpoint_that_is_gone_is_told(workspace, make_options, scripted, sc
         ({"num_epochs": 9}, "was begun with --num-epochs 3, not --num-epochs 9"),
         ({"lr_scheduler_gamma": 0.9}, "was begun with no --lr-scheduler-gamma, not --lr-scheduler-gamma 0.9"),
         ({"image_size": (8, 16)}, "was begun with --image-size 256 256, not --image-size 8 16"),
-        ({"seed": None}, "was begun with --seed 5, not no --seed"),
+        ({"seed": None}, "was begun with --seed 5, which is missing now"),
     ],
 )
 def test_other_options_are_another_study(workspace, make_options, scripted, script, changes, message):

@@ -48,8 +48,14 @@ def train_lines(lines: list[str]) -> list[TrainBatch]:
 
 
 def numbers_only(lines: list[str]) -> list[str]:
-    """The lines without the percentages of time, which no two runs share."""
-    return [re.sub(r" \[Data: .*", "", line) for line in lines]
+    """What two runs share: percentages of time differ, and so does which batches before an epoch's last have a line."""
+    kept = [line for line in lines if not _is_before_the_last_batch(line)]
+    return [re.sub(r" \[Data: .*", "", line) for line in kept]
+
+
+def _is_before_the_last_batch(line: str) -> bool:
+    batch = re.search(r"Batch \[ *(\d+)/ *(\d+)\]", line)
+    return batch is not None and batch[1] != batch[2]
 
 
 def parameters(path: Path) -> Mapping[str, Tensor]:

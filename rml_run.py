@@ -1,0 +1,165 @@
+"""A search from its options to its tables: what is checked first, the trials, and what comes after them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rml_search.dataset import check_data_set
+from rml_search.devices import Slot, plan_slots
+from rml_search.display import Display, SearchEnd, SearchPart, open_display
+from rml_search.driver import is_gone
+from rml_search.folder import one_of_several_in, setting_up
+from rml_search.inference import InferenceResult, choose_inference_config, move_predictions_aside, run_inference
+from rml_search.links import check_links
+from rml_search.lock import only_search_in
+from rml_search.network_file import check_networks
+from rml_search.options import RuntimeChoice, SearchOptions, SharedChoice, check_precision, check_transfer_learning_file
+from rml_search.paths import Workspace, shown
+from rml_search.plain_output import settings_rows
+from rml_search.plan import SearchPlan
+from rml_search.results import TrialRecord, earlier_results_aside, finish_move_back
+from rml_search.run_record import describe_run
+from rml_search.runtime.base import Runtime
+from rml_search.runtime.choice import prepare_runtime
+from rml_search.runtime.warm import kept_warm
+from rml_search.space_check import check_space
+from rml_search.study_settings import check_inputs_stay, data_places
+from rml_search.validation import check_validation_fraction, hold_out_validation_images
+
+if TYPE_CHECKING:
+    from rml_optuna import OptunaStudy
+    from rml_search.search import Search
+
+
+def run_search(
+    options: SearchOptions,
+    plan: SearchPlan,
+    workspace: Workspace,
+    choice: RuntimeChoice,
+    show: Callable[[str], None],
+) -> None:
+    """Checks everything, runs the search or goes on with the one in this folder, and shows its tables.
+
+    Raises:
+        SearchError: something is not as the search needs it; nothing was started or moved, or what had
+            finished by then is kept.
+    """
+    from rml_optuna import open_study
+    from rml_storage import can_go_on
+
+    display = open_display(plan.display, show)
+    check_precision()
+    options = check_networks(options)
+    check_space(options, workspace)
+    check_validation_fraction(options)
+    if options.transfer_learning is not None:
+        check_transfer_learning_file(options.transfer_learning)
+    summary = None if options.data is None else check_data_set(options.data)
+    ready = prepare_runtime(choice, workspace, choice.gpu, options.num_procs, display.say)
+    slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
+    if ready.runtime.in_container:
+        check_links((place for place in data_places(options) if place.is_dir()), workspace)
+    if plan.shared is not None:
+        settings = settings_rows(options, plan.study, summary, ready, len(slots))
+        _search_with_others(_Run(options, plan, workspace, ready.runtime, slots, display), plan.shared, settings)
+        return
+    with only_search_in(workspace):
+        ready.runtime.remove_leftovers()
+        settings = settings_rows(options, plan.study, summary, ready, len(slots))
+        finish_move_back(workspace)
+        # A study that is there is gone on with; anything else that is there makes place.
+        goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
+        if not goes_on:
+            check_inputs_stay(options, workspace)
+        aside = nullcontext() if goes_on else earlier_results_aside(workspace, display.say)
+        with aside, kept_warm(ready.runtime) as runtime:
+            run = _Run(options, plan, workspace, runtime, slots, display)
+            _search(run, open_study(workspace, options, plan.study, display.say), settings)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A search that has been checked and may begin."""
+
+    options: SearchOptions
+    plan: SearchPlan
+    workspace: Workspace
+    runtime: Runtime
+    slots: Sequence[Slot]
+    display: Display
+
+
+def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tuple[str, str]]) -> None:
+    """Joins the study that other drivers work on too, in this folder or in others."""
+    from rml_shared_study import open_shared_study
+
+    study = open_shared_study(run.workspace, run.options, run.plan, shared, run.display.say)
+    try:
+        with one_of_several_in(run.workspace, study.identity, run.display.say):
+            run.runtime.remove_leftovers(is_gone)
+            with kept_warm(run.runtime) as runtime:
+                _search(replace(run, runtime=runtime), study, settings)
+    finally:
+        study.close()
+
+
+def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) -> None:
+    options, plan, workspace, display = run.options, run.plan, run.workspace, run.display
+    display.settings(settings)
+    study.remember_run(describe_run(sys.argv, settings))
+    with nullcontext() if plan.shared is None else setting_up(workspace):
+        hold_out_validation_images(options, workspace, display.say)
+    running, records = _run_trials(run, study)
+    if plan.confirm is not None:
+        from rml_confirmation import confirm
+
+        display.confirmed(confirm(plan.confirm, running, records, display.watching, display.say))
+    if options.validation_fraction is not None:
+        display.tested(_evaluate_on_test_images(workspace, run.runtime, options.num_procs))
+    display.results(workspace)
+    if plan.writes_report:
+        write_report_softly(workspace, display.say)
+
+
+def _run_trials(run: _Run, study: OptunaStudy) -> tuple[Search, Sequence[TrialRecord]]:
+    """Runs the trials, and tells how they have ended, whatever ended them; the study is closed then."""
+    from rml_search.search import Search
+
+    options, plan, workspace, display = run.options, run.plan, run.workspace, run.display
+    running: Search | None = None
+    error: str | None = None
+    try:
+        with display.watching(SearchPart(options, study.records())) as observer, study.errors(workspace):
+            running = Search(options, workspace, run.runtime, study, observer, plan.limits, run.slots, plan.keep_top)
+            running.run()
+    except BaseException as problem:
+        error = str(problem)
+        raise
+    finally:
+        with study.errors(workspace):
+            records = study.records()
+            display.searched(SearchEnd(options, records, None if running is None else running.ended_early, error))
+            study.close()
+    return running, records
+
+
+def write_report_softly(workspace: Workspace, show: Callable[[str], None]) -> None:
+    """Writes the report as the last thing: the search is done, whatever becomes of its page."""
+    try:
+        from rml_report import write_report
+
+        show(f"The report is {shown(write_report(workspace, workspace.report))}")
+    except Exception as error:  # noqa: BLE001 - told in one line: it must not turn a search that worked into a failure
+        show(f"No report was written: {' '.join(str(error).split())}; `report` writes it again")
+
+
+def _evaluate_on_test_images(workspace: Workspace, runtime: Runtime, num_procs: int) -> InferenceResult:
+    """Runs the best model on the test images, which have had no part in choosing it; its predictions are kept."""
+    config = choose_inference_config(workspace, None)
+    move_predictions_aside(workspace, config, datetime.now())
+    return run_inference(config, workspace, runtime, num_procs=num_procs)

@@ -1,0 +1,82 @@
+"""A working directory that several drivers of one study may share."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import IO
+
+from rml_search.errors import WorkspaceInUseError, WriteError
+from rml_search.paths import Workspace, shown, write_atomically
+from rml_search.results import finish_move_back, move_aside
+
+
+@contextmanager
+def one_of_several_in(workspace: Workspace, study: str, show: Callable[[str], None]) -> Iterator[None]:
+    """Holds the working directory together with other drivers of the same study, and keeps all other searches out.
+
+    Results of another search move aside, of which ``show`` is told.
+
+    Args:
+        study: what tells the study from all others.
+
+    Raises:
+        WorkspaceInUseError: another search is at work there.
+        WriteError: nothing can be written there.
+    """
+    try:
+        workspace.root.mkdir(parents=True, exist_ok=True)
+        file = workspace.lock.open("a")
+    except OSError as error:
+        raise WriteError(f"cannot write in {workspace.root}: {error.strerror}") from None
+    with file:
+        with setting_up(workspace):
+            if _study_of(workspace) != study:
+                _take(file, fcntl.LOCK_EX, workspace)
+                finish_move_back(workspace)
+                earlier = move_aside(workspace, datetime.now())
+                if earlier is not None:
+                    show(f"The results of an earlier search were moved to {shown(earlier)}")
+                workspace.trials.mkdir(parents=True, exist_ok=True)
+                write_atomically(workspace.study_mark, f"{study}\n")
+            _take(file, fcntl.LOCK_SH, workspace)
+        yield
+
+
+@contextmanager
+def setting_up(workspace: Workspace) -> Iterator[None]:
+    """What drivers that share a directory do one after the other, before their first trials."""
+    with _one_at_a_time(workspace, "setup"):
+        yield
+
+
+@contextmanager
+def writing_results(workspace: Workspace) -> Iterator[None]:
+    """What drivers that share a directory do one after the other, when they write results."""
+    with _one_at_a_time(workspace, "results"):
+        yield
+
+
+@contextmanager
+def _one_at_a_time(workspace: Workspace, what: str) -> Iterator[None]:
+    with workspace.lock.with_name(f"{workspace.lock.name}.{what}").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _study_of(workspace: Workspace) -> str | None:
+    try:
+        return workspace.study_mark.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
+def _take(file: IO[str], kind: int, workspace: Workspace) -> None:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkspaceInUseError(
+            f"a search of another study is running in {workspace.root}: wait for its end, or search in another folder"
+        ) from None

@@ -1,0 +1,397 @@
+"""One study that drivers on several machines work on: joining it, taking turns, and giving back what a lost one ran.
+
+One of the modules that import Optuna.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from rml_artifacts import ModelStore, open_model_store
+from rml_distributions import DIRECTIONS
+from rml_optuna import OptunaStudy, parse_point
+from rml_records import BEAT, DRIVER, NUM_TRIALS, RECORD, REPEATS, SETTINGS, beats_of
+from rml_samplers import build_pruner
+from rml_search.driver import Driver, is_gone, parse_driver, this_driver
+from rml_search.errors import StudyError
+from rml_search.folder import writing_results
+from rml_search.heartbeats import ENDED, Beat, Heartbeat, Watch
+from rml_search.interruption import interruptions_allowed
+from rml_search.options import PrunerName, SearchOptions, SharedChoice, StudyChoice
+from rml_search.paths import Workspace
+from rml_search.plan import SearchPlan
+from rml_search.progress import RunningTrial
+from rml_search.results import TrialRecord, TrialResult, best_records
+from rml_search.study import Suggestion
+from rml_search.study_settings import check_same_study, study_settings
+from rml_shared_storage import (
+    STORAGE_ERRORS,
+    SharedStorage,
+    open_shared_storage,
+    parse_storage,
+    reason_of,
+    storage_errors,
+)
+from rml_status import running_trials
+from rml_storage import load_other_study
+from rmldnn_contract.training_log import EpochRecord
+
+#: How long a storage may be away that has worked before.
+PATIENCE_SECONDS = 300.0
+#: How old what is known of other drivers' trials may be.
+FRESH_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0
+
+_IDENTITY = "identity"  #: tells a study from another of the same name
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class SharedStudy(OptunaStudy):
+    """A study whose trials several drivers run.
+
+    What belongs together is done in one turn of the storage's. A storage that does not answer for a while is waited
+    for; every step may be taken twice, since nobody knows whether the first one was heard.
+    """
+
+    storage: SharedStorage
+    workspace: Workspace = field(kw_only=True)
+    heartbeat_seconds: float = field(kw_only=True)
+    show: Callable[[str], None] = field(kw_only=True)
+    keep_top: int = field(kw_only=True, default=1)
+    models: ModelStore | None = field(kw_only=True, default=None)
+    driver: Driver = field(default_factory=this_driver)
+    patience_seconds: float = PATIENCE_SECONDS
+    _read_at: float = 0.0
+    _looked_at: float = 0.0
+    _lost: set[str] = field(default_factory=set)
+    _is_patient: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._watch = Watch(self.heartbeat_seconds)
+        self._heartbeat = Heartbeat(self._tell_beat, self.heartbeat_seconds)
+
+    @property
+    def identity(self) -> str:
+        """What tells this study from all others."""
+        return str(self.study.user_attrs[_IDENTITY])
+
+    def errors(self, _workspace: Workspace) -> AbstractContextManager[None]:
+        """Tells of a storage that cannot be used, as a StudyError."""
+        return storage_errors(self.storage.address)
+
+    def join(self) -> None:
+        """Shows a first sign of life, and others from then on."""
+        self._tell_beat(0)
+        self._heartbeat.start()
+
+    def close(self) -> None:
+        """Leaves the study: what this driver has not ended others may take over at once."""
+        self._heartbeat.stop()
+        with suppress(*STORAGE_ERRORS):
+            self._tell_beat(ENDED)
+        self.storage.close()
+
+    # --- what a search asks ----------------------------------------------------------------------------
+
+    def ask(self) -> Suggestion | None:
+        """The next trial; None where others have begun the last one, or every point has been tried."""
+
+        known = dict(self._running)
+
+        def ask() -> Suggestion | None:
+            self._running = dict(known)  # without what was asked for when an answer was lost: nobody will run it
+            with self.storage.turn():
+                self._read = None
+                self.recover()
+                if len(self._counted()) >= self.options.num_trials:
+                    return None
+                suggestion = OptunaStudy.ask(self)
+                if suggestion is not None:
+                    self._running[suggestion.number].set_user_attr(DRIVER, self.driver.name)
+                self._read = None
+                return suggestion
+
+        return self._patiently(ask)
+
+    def report(self, number: int, epoch: EpochRecord) -> bool:
+        """As for one driver; a trial that others have taken over meanwhile shall end too."""
+        try:
+            return self._patiently(lambda: OptunaStudy.report(self, number, epoch))
+        except UpdateFinishedTrialError:
+            return True
+
+    def finish(self, result: TrialResult, checkpoint_sha256: str | None) -> None:
+        """As for one driver; what belongs to the best checkpoints is there for all before the study is told."""
+        if checkpoint_sha256 is not None and self.models is not None and result.best_epoch is not None:
+            checkpoint = self.workspace.trial(result.number).checkpoint(result.best_epoch.epoch)
+            models, trial = self.models, self._running[result.number]
+            with suppress(UpdateFinishedTrialError):
+                self._patiently(lambda: models.keep(trial, checkpoint))
+        self._end(result, lambda: OptunaStudy.finish(self, result, checkpoint_sha256))
+        if checkpoint_sha256 is not None and self.models is not None:
+            self._drop_beaten_models(self.models)
+
+    def try_again(self, result: TrialResult, attempt: int) -> None:
+        """As for one driver."""
+        self._end(result, lambda: OptunaStudy.try_again(self, result, attempt))
+
+    def keep_up(self) -> None:
+        """Looks, once in a while, whether a driver is lost."""
+        if time.monotonic() - self._looked_at >= self.heartbeat_seconds:
+            self.num_running_elsewhere()
+
+    def num_running_elsewhere(self) -> int:
+        """How many trials other drivers run; those of lost ones are given back first."""
+
+        def look() -> int:
+            if time.monotonic() - self._looked_at >= min(self.heartbeat_seconds, 2.0):
+                with self.storage.turn():
+                    self._read = None
+                    self.recover()
+            running = [trial for trial in self._trials() if trial.state is OptunaState.RUNNING]
+            return sum(trial.number not in self._running for trial in running)
+
+        return self._patiently(look)
+
+    def running_elsewhere(self) -> Sequence[RunningTrial] | None:
+        """The trials of other drivers; None while the storage does not answer."""
+        try:
+            trials = self.study.get_trials(deepcopy=False)
+        except STORAGE_ERRORS:
+            return None  # what needs an answer waits for it
+        self._read, self._read_at = trials, time.monotonic()
+        return running_trials([trial for trial in trials if trial.number not in self._running], self.study.user_attrs)
+
+    @contextmanager
+    def settling(self) -> Iterator[Sequence[TrialRecord]]:
+        """The records as they are now, with the best checkpoints at hand, while no other driver writes results here."""
+        with writing_results(self.workspace):
+            self._read = None
+            records = self.records()
+            if self.models is not None:
+                self._fetch(self.models, best_records(records, self.keep_top))
+            yield records
+
+    def where(self, record: TrialRecord) -> str | None:
+        """Who has the checkpoint of a trial that is not in this folder; None where it should be."""
+        trial = next(trial for trial in self._trials() if trial.number == record.number)
+        name = trial.user_attrs.get(DRIVER, "")
+        if name == self.driver.name or self.models is not None:
+            return None
+        folder = self.study.user_attrs.get(BEAT + name, {}).get("folder")
+        if folder == str(self.workspace.root):
+            return None
+        driver = parse_driver(name)
+        host = "another machine" if driver is None else driver.host
+        return f"The best model is with the driver of trial {record.number}, on {host} in {folder}: see --artifacts"
+
+    # --- what others have done -------------------------------------------------------------------------
+
+    def recover(self) -> int:
+        """Ends what lost drivers have left running, and puts it first in line; how many trials. Call it in turn."""
+        self._looked_at = time.monotonic()
+        beats = beats_of(self.study.user_attrs)
+        self._lost = self._watch.lost(beats) | {name for name in beats if is_gone(name)}
+        num_left = super().recover()
+        if num_left:
+            self.show(f"{num_left} trial{'s' * (num_left > 1)} of a driver that is lost: tried again first")
+        return num_left
+
+    def _is_left(self, trial: FrozenTrial) -> bool:
+        name = trial.user_attrs.get(DRIVER)
+        if name == self.driver.name:  # or its answer was lost on the way
+            return trial.number not in self._running
+        return name is None or name in self._lost  # without a name it was being drawn, by a driver that had the turn
+
+    def _trials(self) -> list[FrozenTrial]:
+        now = time.monotonic()
+        if self._read is None or now - self._read_at > FRESH_SECONDS:
+            self._read = self._patiently(lambda: self.study.get_trials(deepcopy=False))
+            self._read_at = now
+        return self._read
+
+    def _counted(self) -> list[FrozenTrial]:
+        """The trials that count: those that have ended and will not be tried again, and those that run."""
+        ended = {record.number for record in self.records() if not record.tried_again}
+        trials = self._trials()
+        return [trial for trial in trials if trial.number in ended or trial.state is OptunaState.RUNNING]
+
+    def _put_in_line(self, number: int, params: Any, attempt: int) -> None:
+        if not any(trial.user_attrs.get(REPEATS) == number for trial in self.study.get_trials(deepcopy=False)):
+            super()._put_in_line(number, params, attempt)
+
+    def _end(self, result: TrialResult, tell: Callable[[], None]) -> None:
+        """Tells the study of the end of a trial, once, and unless another driver has taken it over."""
+        trial = self._running[result.number]
+
+        def end() -> bool:
+            self._running[result.number] = trial
+            with self.storage.turn():
+                self._read = None
+                stored = next(other for other in self._trials() if other.number == result.number)
+                if stored.state is OptunaState.RUNNING:
+                    tell()
+                    return True
+                return stored.user_attrs.get(DRIVER) == self.driver.name and RECORD in stored.user_attrs
+
+        is_ours = self._patiently(end)
+        self._running.pop(result.number, None)
+        self._read = None
+        if not is_ours:
+            self.show(f"Trial {result.number}: others had taken this driver for lost, and have tried again")
+
+    # --- signs of life ---------------------------------------------------------------------------------
+
+    def _tell_beat(self, number: int) -> None:
+        beat = {**asdict(Beat(number, self.heartbeat_seconds)), "folder": str(self.workspace.root)}
+        self.study.set_user_attr(BEAT + self.driver.name, beat)
+
+    # --- checkpoints -----------------------------------------------------------------------------------
+
+    def _fetch(self, models: ModelStore, records: Sequence[TrialRecord]) -> None:
+        """Brings checkpoints of other drivers to where those of this one's trials lie until they are settled."""
+        for record in records:
+            if record.checkpoint_sha256 is None or record.epoch_max_acc is None:
+                continue
+            waiting = self.workspace.trial(record.number).checkpoint(record.epoch_max_acc)
+            if waiting.is_file() or self._has_model(record):
+                continue
+            trial = next(trial for trial in self._trials() if trial.number == record.number)
+            models.fetch(trial, waiting, record.checkpoint_sha256)
+
+    def _has_model(self, record: TrialRecord) -> bool:
+        """Whether the checkpoint is the best model here, or among the others that are kept."""
+        for model in (self.workspace.best, self.workspace.top_model(record.number)):
+            with suppress(OSError):
+                is_same = model.digest.read_text(encoding="utf-8").startswith(record.checkpoint_sha256 or " ")
+                if is_same and model.checkpoint.is_file():
+                    return True
+        return False
+
+    def _drop_beaten_models(self, models: ModelStore) -> None:
+        kept = {record.number for record in best_records(self.records(), self.keep_top)}
+        for trial in self._trials():
+            if trial.state.is_finished() and trial.number not in kept:
+                models.drop(trial)
+
+    # --- patience --------------------------------------------------------------------------------------
+
+    def _patiently(self, step: Callable[[], Answer]) -> Answer:
+        """Takes a step, again and again while the storage does not answer, but not for ever.
+
+        A step within another one is not repeated by itself: the turn in which it was taken may be over.
+        """
+        if self._is_patient:
+            return step()
+        self._is_patient = True
+        try:
+            return self._wait_for(step)
+        finally:
+            self._is_patient = False
+
+    def _wait_for(self, step: Callable[[], Answer]) -> Answer:
+        deadline = time.monotonic() + self.patience_seconds
+        is_away = False
+        while True:
+            try:
+                answer = step()
+            except STORAGE_ERRORS as error:
+                if time.monotonic() > deadline:
+                    self.patience_seconds = 0.0  # what is left to do at the end shall not wait once more
+                    raise
+                if not is_away:
+                    words = reason_of(error, self.storage.address)
+                    self.show(f"{self.storage.address.text} does not answer ({words}): trying for a while")
+                is_away = True
+                with interruptions_allowed():
+                    time.sleep(_PAUSE_SECONDS)
+                continue
+            if is_away:
+                self.show(f"{self.storage.address.text} answers again")
+            return answer
+
+
+def open_shared_study(
+    workspace: Workspace, options: SearchOptions, plan: SearchPlan, shared: SharedChoice, show: Callable[[str], None]
+) -> SharedStudy:
+    """Joins a study, or begins it where there is none of that name; ``show`` is told what was there.
+
+    Raises:
+        StudyError: the storage cannot be used, or the study was begun with other settings.
+        OptionError: an option cannot be as it is.
+        WriteError: the shared place of checkpoints cannot be made.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    choice = plan.study
+    points = [parse_point(text) for text in choice.enqueued]
+    address = parse_storage(shared.storage)
+    artifacts = shared.artifacts
+    if artifacts is None and isinstance(address.place, Path):  # all drivers see its folder
+        artifacts = str(address.place.with_suffix(".artifacts"))
+    storage = open_shared_storage(address, shared.study_name)
+    with storage_errors(address), storage.turn():
+        study = _open(storage, options, choice, shared.study_name)
+        opened = SharedStudy(
+            study,
+            storage,
+            options,
+            choice.sampler,
+            choice.allows_duplicates,
+            workspace=workspace,
+            heartbeat_seconds=shared.heartbeat_seconds,
+            show=show,
+            keep_top=plan.keep_top,
+            models=None if artifacts is None else open_model_store(artifacts, storage.optuna),
+        )
+        opened.join()
+        opened.recover()
+        _say_what_is_there(opened, shared)
+        if choice.warm_start is not None:
+            num_borrowed = opened.borrow(load_other_study(choice.warm_start, workspace))
+            show(f"The sampler learns from {num_borrowed} trials of {choice.warm_start}")
+        opened.enqueue(points)
+    return opened
+
+
+def _say_what_is_there(opened: SharedStudy, shared: SharedChoice) -> None:
+    ended = sum(not record.tried_again for record in opened.records())
+    elsewhere = opened.num_running_elsewhere()
+    place = opened.storage.address.text
+    opened.show(f"Study {shared.study_name} in {place}: {ended} trials have ended, {elsewhere} run elsewhere")
+
+
+def _open(storage: SharedStorage, options: SearchOptions, choice: StudyChoice, name: str) -> optuna.Study:
+    pruner = PrunerName.NONE if len(options.objectives) > 1 else choice.pruner
+    study = optuna.create_study(
+        storage=storage.optuna,
+        study_name=name,
+        directions=[DIRECTIONS[objective] for objective in options.objectives],
+        pruner=build_pruner(pruner, options.num_epochs),
+        load_if_exists=True,
+    )
+    settings, stored = study_settings(options), study.user_attrs.get(SETTINGS)
+    place = f"the study {name} in {storage.address.text}"
+    if stored is not None:
+        check_same_study(stored, settings, place=place, advice="give the same options, or another --study-name")
+    elif study.get_trials(deepcopy=False):
+        raise StudyError(f"{place} was made by another program: choose another --study-name")
+    else:
+        study.set_user_attr(SETTINGS, settings)
+    study.set_user_attr(NUM_TRIALS, options.num_trials)
+    if _IDENTITY not in study.user_attrs:
+        study.set_user_attr(_IDENTITY, uuid.uuid4().hex)
+    return study

@@ -1,0 +1,79 @@
+"""Runs of the command line one after the other in one process, which keeps its context of CUDA and its kernels.
+
+The messages are those of :mod:`rmldnn_torch.worker`. A run begins with the seed, so its numbers are those of a
+process of its own; what an earlier one has left behind is collected before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from rmldnn_torch.command_line import main
+from rmldnn_torch.shared_samples import store
+from rmldnn_torch.termination import Terminated, end_on_signals
+from rmldnn_torch.worker import Request, direct_output, receive_request
+
+
+def serve_in_process(driver: socket.socket) -> None:
+    """Carries out requests until the other end is closed."""
+    store.is_of_the_worker = True
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    while (request := receive_request(driver)) is not None:
+        direct_output(request.output)
+        os.close(request.output)
+        status = _run(request, driver)
+        # The reader of the output must see its end before the answer comes.
+        direct_output(nowhere)
+        _forget()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            driver.send(json.dumps({"status": status}).encode())
+
+
+def _run(request: Request, driver: socket.socket) -> int:
+    os.environ.update(request.environment)
+    undo = end_on_signals()
+    try:
+        with _listening(driver):
+            return main(request.arguments)
+    except Terminated as error:  # it came when the run had ended, or before it had begun
+        return error.exit_status
+    finally:
+        undo()
+
+
+def _forget() -> None:
+    """Frees what a run has left, so that the next one has the device's whole memory."""
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where CUDA was not used
+
+
+@contextmanager
+def _listening(driver: socket.socket) -> Iterator[None]:
+    """Sends this process SIGTERM when the driver says so, or is gone."""
+    is_over, tell = os.pipe()
+    thread = threading.Thread(target=_listen, args=(driver, is_over), name="requests", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.close(tell)
+        thread.join()
+        os.close(is_over)
+
+
+def _listen(driver: socket.socket, is_over: int) -> None:
+    ready, _, _ = select.select([driver.fileno(), is_over], [], [])
+    if is_over not in ready:
+        # What came is left to be read: a stop is passed over there, and an end of the driver ends the worker.
+        os.kill(os.getpid(), signal.SIGTERM)

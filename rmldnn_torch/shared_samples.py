@@ -1,0 +1,120 @@
+"""Decoded samples that outlive the run that has decoded them, for the next run of the same worker.
+
+Where each run is a process of its own, it writes the samples that it has decoded to a file that has no name and lies
+in memory, and hands that file to the worker, from which the next run inherits it. Where runs follow one another in the
+worker itself, the samples stay. In any other process nothing is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmldnn_torch.augmentation import Samples
+
+#: Inputs and targets of four data sets: what a search changes between its trials leaves others unused.
+MAX_KEPT = 16
+
+
+@dataclass(frozen=True)
+class _File:
+    """Samples in an unnamed file: its descriptor, and the shape of the uint8 array that it holds."""
+
+    descriptor: int
+    shape: tuple[int, ...]
+
+
+@dataclass
+class SampleStore:
+    """The samples that a worker keeps, by what they were made from.
+
+    Attributes:
+        worker: a run's connection to it.
+        is_of_the_worker: this process is the worker.
+    """
+
+    worker: socket.socket | None = None
+    is_of_the_worker: bool = False
+    _samples: OrderedDict[str, Samples] = field(default_factory=OrderedDict)
+    _files: OrderedDict[str, _File] = field(default_factory=OrderedDict)
+
+    def keep(self, key: str, shape: Sequence[int], descriptor: int) -> None:
+        """Takes over a file from a run; the oldest goes when there are too many."""
+        self._files[key] = _File(descriptor, tuple(shape))
+        if len(self._files) > MAX_KEPT:
+            _, oldest = self._files.popitem(last=False)
+            os.close(oldest.descriptor)
+
+    def find(self, key: str) -> Samples | None:
+        """The samples, if the worker has them; of a file a view, of which a page is copied when it is written."""
+        if key in self._samples:
+            return self._samples[key]
+        file = self._files.get(key)
+        if file is None:
+            return None
+        pixels = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_COPY)
+        return torch.from_numpy(np.frombuffer(pixels, np.uint8).reshape(file.shape))
+
+    def hand_over(self, key: str, samples: Samples) -> None:
+        """Gives the worker the samples, those of one size at least, where there is memory enough."""
+        if self.is_of_the_worker:
+            self._samples[key] = samples
+            if len(self._samples) > MAX_KEPT:
+                self._samples.popitem(last=False)
+        if (
+            self.worker is None
+            or not isinstance(samples, Tensor)
+            or samples.dtype != torch.uint8
+            or not samples.numel()
+        ):
+            return
+        with contextlib.suppress(OSError):
+            descriptor = os.memfd_create("samples")
+            try:
+                with os.fdopen(os.dup(descriptor), "wb") as file:
+                    file.write(samples.contiguous().numpy().data)
+                message = json.dumps({"key": key, "shape": list(samples.shape)})
+                socket.send_fds(self.worker, [message.encode()], [descriptor])
+            finally:
+                os.close(descriptor)
+
+
+#: Of this process; the worker and its runs give it meaning.
+store = SampleStore()
+
+
+def decoded_once(paths: Sequence[Path], recipe: str, decode: Callable[[], Samples]) -> Samples:
+    """What ``decode`` gives, or what it gave an earlier run for the same, unchanged files and the same ``recipe``.
+
+    Nobody may write into it.
+    """
+    if store.worker is None and not store.is_of_the_worker:
+        return decode()
+    key = _key(paths, recipe)
+    kept = store.find(key)
+    if kept is not None:
+        return kept
+    samples = decode()
+    store.hand_over(key, samples)
+    return samples
+
+
+def _key(paths: Sequence[Path], recipe: str) -> str:
+    digest = hashlib.sha256(recipe.encode())
+    for path in paths:
+        about = path.stat() if path.exists() else None  # a missing file is an error that decoding tells better
+        state = None if about is None else (about.st_size, about.st_mtime_ns, about.st_ino)
+        digest.update(f"\n{path.absolute()} {state}".encode(errors="surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""Decoded samples on their way from one run to the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from rmldnn_torch import shared_samples
+from rmldnn_torch.shared_samples import MAX_KEPT, SampleStore, decoded_once
+
+SAMPLES = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 4, 1)
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The worker's end of the connection; this process is a run at the other."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        monkeypatch.setattr(shared_samples, "store", SampleStore(theirs))
+        yield ours
+
+
+def take_over(worker: socket.socket) -> str:
+    """What the worker does with a message, so that the next run finds the samples; gives their key."""
+    message, descriptors, _, _ = socket.recv_fds(worker, 4096, 1)
+    content = json.loads(message)
+    shared_samples.store.keep(content["key"], content["shape"], descriptors[0])
+    return str(content["key"])
+
+
+def test_the_next_run_gets_what_the_first_has_decoded(worker: socket.socket, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"1")
+    assert torch.equal(decoded_once([path], "gray", SAMPLES.clone), SAMPLES)  # type: ignore[arg-type]
+    take_over(worker)
+    kept = decoded_once([path], "gray", lambda: pytest.fail("decoded again"))
+    assert isinstance(kept, torch.Tensor)
+    assert torch.equal(kept, SAMPLES)
+    kept.zero_()
+    again = decoded_once([path], "gray", lambda: pytest.fail("decoded again"))
+    assert isinstance(again, torch.Tensor)
+    assert torch.equal(again, SAMPLES), "a run has changed what the next one sees"
+
+
+@pytest.mark.usefixtures("worker")
+def test_another_recipe_or_a_changed_file_is_decoded_anew(worker: socket.socket, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"1")
+    keys = []
+    for recipe, content in (("gray", b"1"), ("colours", b"1"), ("gray", b"another")):
+        path.write_bytes(content)
+        decoded_once([path], recipe, lambda: SAMPLES)
+        keys.append(take_over(worker))
+    assert len(set(keys)) == 3
+
+
+def test_images_of_several_sizes_and_other_numbers_are_not_handed_over(worker: socket.socket, tmp_path: Path) -> None:
+    several = [SAMPLES[0], SAMPLES[1, :2]]
+    assert decoded_once([tmp_path], "several", lambda: several) is several
+    values = SAMPLES.float()
+    assert decoded_once([tmp_path], "values", lambda: values) is values
+    worker.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        worker.recv(1)
+
+
+def test_the_oldest_go_when_there_are_too_many() -> None:
+    store = SampleStore()
+    descriptors = []
+    for number in range(MAX_KEPT + 1):
+        descriptors.append(os.memfd_create("samples"))
+        os.write(descriptors[-1], bytes([number]))
+        store.keep(str(number), [1], descriptors[-1])
+    assert store.find("0") is None
+    assert store.find("1") == torch.tensor([1], dtype=torch.uint8)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptors[0])
+    for descriptor in descriptors[1:]:
+        os.close(descriptor)
+
+
+def test_runs_in_turn_find_samples_of_any_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shared_samples, "store", SampleStore(is_of_the_worker=True))
+    several = [SAMPLES[0], SAMPLES[1, :2]]
+    for number in range(MAX_KEPT):
+        assert decoded_once([tmp_path], str(number), lambda: several) is several
+    assert decoded_once([tmp_path], "0", lambda: pytest.fail("decoded again")) is several
+    decoded_once([tmp_path], "one more", lambda: SAMPLES)
+    assert decoded_once([tmp_path], "0", lambda: SAMPLES) is SAMPLES
+
+
+def test_a_process_that_has_no_worker_keeps_nothing() -> None:
+    assert decoded_once([Path("missing")], "gray", lambda: SAMPLES) is SAMPLES
