@@ -20,7 +20,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from rml_search.errors import OptionError, StudyError
+from rml_search.errors import NoResultsError, OptionError, StudyError
 
 #: What tells of a storage that does not answer, now or at all.
 STORAGE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)
@@ -194,26 +194,37 @@ def storage_to_read(address: StorageAddress) -> Iterator[BaseStorage]:
     """A storage that others may be writing to; it must be there. Nothing is written, and no turn is taken.
 
     Raises:
+        NoResultsError: it is not there.
         StudyError: it cannot be reached or used.
     """
     with storage_errors(address):
         if isinstance(address.place, Path):
             if not address.place.is_file():
-                raise StudyError(f"there is no file {address.text}: no search has begun there")
+                raise NoResultsError(f"there is no file {address.text}: no search has begun there")
             yield _journal(address, address.place)
             return
-        with _package_of(address, address.place):
-            storage = RDBStorage(
-                _url_text(address.place),
-                engine_kwargs={**_CONNECTION, "execution_options": {"postgresql_readonly": True}},
-                skip_compatibility_check=True,
-                skip_table_creation=True,
-            )
+        if not _has_tables(address, address.place):
+            raise NoResultsError(f"{address.text} holds no study: no search has begun there")
+        storage = RDBStorage(
+            _url_text(address.place),
+            engine_kwargs={**_CONNECTION, "execution_options": {"postgresql_readonly": True}},
+            skip_compatibility_check=True,
+            skip_table_creation=True,
+        )
         try:
             yield storage
         finally:
             storage.remove_session()
             storage.engine.dispose()
+
+
+def _has_tables(address: StorageAddress, url: sqlalchemy.URL) -> bool:
+    with _package_of(address, url):
+        engine = sqlalchemy.create_engine(url, **_CONNECTION)
+    try:
+        return bool(sqlalchemy.inspect(engine).has_table("studies"))
+    finally:
+        engine.dispose()
 
 
 @contextmanager

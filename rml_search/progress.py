@@ -147,7 +147,7 @@ class Progress:
         """
         if self.num_trials is None or self.is_running is False:
             return None
-        paces = [trial.seconds / trial.fraction for trial in self.at_work if trial.fraction > 0]
+        paces = [trial.seconds / trial.fraction for trial in self.at_work if trial.num_done]
         pace = self.tally.mean_seconds or (sum(paces) / len(paces) if paces else None)
         if pace is None:
             return None
@@ -184,10 +184,10 @@ def settings_line(num_trials: int | None, settings: Mapping[str, Any]) -> str:
         f"{'?' if num_trials is None else num_trials} trials of {settings.get('--num-epochs', '?')} epochs",
         "|".join(settings.get("--optimizers") or ()),
         "|".join(settings.get("--loss") or ()),
-        "" if low is None or high is None else f"learning rate {low:g} to {high:g}",
-        "" if fraction is None else f"chosen on {fraction:.0%} of the training images",
+        "" if low is None or high is None else f"lr {low:g}-{high:g}",
         "x".join(map(str, settings.get("--image-size") or ())),
         "" if settings.get("--batch-size") is None else f"batch {settings['--batch-size']}",
+        "" if fraction is None else f"chosen on {fraction:.0%} of the training images",
     ]
     return ", ".join(part for part in parts if part)
 
