@@ -21,6 +21,7 @@ class _Trial:
 
     hyperparameters: Hyperparameters
     started: float
+    last_epoch: float
     epochs: list[EpochRecord] = field(default_factory=list)
 
 
@@ -60,13 +61,16 @@ class LiveObserver:
     def trial_started(self, number: int, place: int, hyperparameters: Hyperparameters) -> None:  # noqa: ARG002 - counted here anyway
         """Another trial runs."""
         with self._lock:
-            self._running[number] = _Trial(hyperparameters, self._clock())
+            now = self._clock()
+            self._running[number] = _Trial(hyperparameters, now, now)
             self.version += 1
 
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
         """Its curve grows."""
         with self._lock:
-            self._running[number].epochs.append(epoch)
+            trial = self._running[number]
+            trial.epochs.append(epoch)
+            trial.last_epoch = self._clock()
             self.version += 1
 
     def trial_finished(self, result: TrialResult, best: TrialRecord | None) -> None:
@@ -108,4 +112,5 @@ class LiveObserver:
     def _shown(self, number: int, trial: _Trial, now: float) -> RunningTrial:
         epochs, num_epochs = tuple(trial.epochs), self._options.num_epochs
         fraction = min(1.0, epochs[-1].epoch / num_epochs) if epochs else 0.0
-        return RunningTrial(number, trial.hyperparameters, epochs, num_epochs, now - trial.started, fraction)
+        seconds, known = now - trial.started, trial.last_epoch - trial.started
+        return RunningTrial(number, trial.hyperparameters, epochs, num_epochs, seconds, fraction, known)

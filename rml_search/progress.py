@@ -20,7 +20,8 @@ class RunningTrial:
 
     Attributes:
         seconds: since it began.
-        fraction: of its training that is done, 0 to 1.
+        fraction: of its training that is known to be done, 0 to 1.
+        known_seconds: after which that was so; None: it is so now.
         place: who runs it, where that is another driver of the same study.
         is_left: whether its driver has been killed, and the next one tries it again.
     """
@@ -31,6 +32,7 @@ class RunningTrial:
     num_epochs: int
     seconds: float
     fraction: float = 0.0
+    known_seconds: float | None = None
     place: str | None = None
     is_left: bool = False
 
@@ -50,10 +52,18 @@ class RunningTrial:
         return best_epoch(self.epochs)
 
     @property
+    def whole_seconds(self) -> float | None:
+        """What the whole training takes at the pace so far; None before the first epoch."""
+        if not self.num_done:
+            return None
+        known = self.seconds if self.known_seconds is None else self.known_seconds
+        return known / max(self.fraction, self.num_done / self.num_epochs)
+
+    @property
     def seconds_left(self) -> float | None:
         """At the pace so far; None before the first epoch, and where nobody runs it any more."""
-        done = max(self.fraction, self.num_done / self.num_epochs)
-        return None if self.is_left or not self.num_done else self.seconds * (1 - done) / done
+        whole = self.whole_seconds
+        return None if self.is_left or whole is None else max(0.0, whole - self.seconds)
 
 
 @dataclass(frozen=True)
@@ -147,11 +157,15 @@ class Progress:
         """
         if self.num_trials is None or self.is_running is False:
             return None
-        paces = [trial.seconds / trial.fraction for trial in self.at_work if trial.num_done]
+        paces = [whole for trial in self.at_work if (whole := trial.whole_seconds) is not None]
         pace = self.tally.mean_seconds or (sum(paces) / len(paces) if paces else None)
         if pace is None:
             return None
-        return max(0.0, self.num_trials - self.trials_done) * pace / max(1, len(self.at_work))
+        num_to_begin = max(0, self.num_trials - self.tally.num_counted - len(self.at_work))
+        left = [trial.seconds_left for trial in self.at_work]
+        begun = [max(0.0, pace - trial.seconds) for trial in self.at_work if trial.seconds_left is None]
+        seconds = num_to_begin * pace + sum(begun) + sum(value for value in left if value is not None)
+        return seconds / max(1, len(self.at_work))
 
 
 def tally(records: Sequence[TrialRecord]) -> Tally:

@@ -45,23 +45,31 @@ def test_only_the_last_failures_are_told():
 
 
 def test_the_time_left_is_what_is_left_at_the_pace_of_the_trials_before():
-    # 2 trials of 20 s are done, and half of a third and a quarter of a fourth: 7.25 are left, two at a time.
+    # 2 trials of 20 s are done, half of a third and a quarter of a fourth: 10 s, 15 s and 6 trials are left, two at a
+    # time.
     now = progress([record(0, 0.5, 20.0), record(1, 0.6, 20.0)], running(2, [0.5, 0.6], 10.0), running(3, [0.4], 5.0))
     assert now.trials_done == pytest.approx(2.75)
-    assert now.seconds_left == pytest.approx(7.25 * 20 / 2)
+    assert now.seconds_left == pytest.approx((10 + 15 + 6 * 20) / 2)
     assert [trial.seconds_left for trial in now.running] == [pytest.approx(10.0), pytest.approx(15.0)]
 
 
 def test_before_the_first_trial_has_ended_the_running_ones_tell_the_pace():
-    # 1 of 4 epochs in 5 s: 20 s a trial; the other one has no epoch yet.
+    # 1 of 4 epochs in 5 s: 20 s a trial, 15 s are left of both, since the other one has run for 5 s too.
     now = progress([], running(0, [0.5], 5.0), running(1, [], 5.0), num_trials=4)
-    assert now.seconds_left == pytest.approx(3.75 * 20 / 2)
+    assert now.seconds_left == pytest.approx((15 + 15 + 2 * 20) / 2)
     assert progress([], running(0, [], 5.0)).seconds_left is None
 
 
 @pytest.mark.parametrize("changes", [{"num_trials": None}, {"is_running": False}])
 def test_nobody_knows_when_a_search_ends_that_nobody_runs_or_has_no_end(changes):
     assert progress([record(0, 0.5)], **changes).seconds_left is None
+
+
+def test_the_time_left_runs_down_between_epochs():
+    # 2 of 4 epochs were done after 10 s, so 20 s is what it takes.
+    seconds = (10.0, 14.0, 25.0)
+    left = [running(0, [0.5, 0.6], now, known_seconds=10.0).seconds_left for now in seconds]
+    assert left == [pytest.approx(10.0), pytest.approx(6.0), 0.0]
 
 
 def test_more_trials_than_were_asked_for_leave_no_time():
@@ -108,9 +116,10 @@ def test_the_observer_knows_what_the_search_knows(make_options):
     observer = LiveObserver(make_options(num_trials=5), "", [record(0, 0.5)], lines.append, clock)
     observer.trial_started(1, 2, POINT)  # at 0
     observer.trial_started(2, 3, POINT)  # at 1
-    observer.epoch_finished(1, EpochRecord(1, 3, 0.6))
-    now = observer.progress()  # at 2
-    assert [(trial.number, trial.seconds, trial.num_done) for trial in now.running] == [(1, 2, 1), (2, 1, 0)]
+    observer.epoch_finished(1, EpochRecord(1, 3, 0.6))  # at 2
+    now = observer.progress()  # at 3
+    assert [(trial.number, trial.seconds, trial.num_done) for trial in now.running] == [(1, 3, 1), (2, 2, 0)]
+    assert now.running[0].seconds_left == pytest.approx(3 * 2 - 3)
     again = TrialResult(1, POINT, TrialState.FAILED, (), 3.0, "no memory", is_tried_again=True)
     observer.trial_finished(again, None)
     observer.trial_finished(TrialResult(2, POINT, TrialState.FAILED, (), 3.0, "the loss is nan"), None)
