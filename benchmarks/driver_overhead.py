@@ -210,9 +210,9 @@ def _watched(options: SearchOptions) -> Iterator[SearchObserver]:
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     threading.Thread(target=_read_on, args=(master,), daemon=True).start()
-    with os.fdopen(slave, "w") as terminal, redirect_stdout(terminal):
-        with LiveDisplay(lambda _: None).watching(SearchPart(options, [])) as observer:
-            yield observer
+    watching = LiveDisplay(lambda _: None).watching(SearchPart(options, []))
+    with os.fdopen(slave, "w") as terminal, redirect_stdout(terminal), watching as observer:
+        yield observer
 
 
 def _read_on(master: int) -> None:

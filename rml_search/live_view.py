@@ -157,7 +157,7 @@ def _two_rows(trial: RunningTrial, paper: _Paper, scale: tuple[float, float]) ->
     words = f"  epoch {_epoch(trial)}, {_accuracy(trial)}"
     best = trial.best
     if best is not None and best.accuracy is not None and paper.width >= _MIN_WIDTH_OF_ALL:
-        words += f", best {best.accuracy:.3f} in {best.epoch}"
+        words += f", best {best.accuracy:.3f} in epoch {best.epoch}"
     time_left = "was killed" if trial.is_left else f"{duration(trial.seconds_left)} left"
     room = paper.width - len(words) - len(time_left) - 5
     curve = sparkline(trial.accuracies, min(room, trial.num_epochs), *scale, ascii_only=paper.ascii_only)

@@ -39,7 +39,7 @@ def test_a_search_on_80_columns():
     lines = draw(progress(running(12), running(13), failures=[Failure(5, "no\nmemory \x1b[31m")]))
     assert lines[1].endswith(" 12/50, 4 pruned, 1 failed   37:50 left")
     assert lines[2].endswith(" 6/100    7:50 left")  # 30 s for 3 epochs, 47 are left
-    assert lines[5] == "  epoch 3/50, accuracy 0.530, best 0.530 in 3  ▁▅█" + "7:50 left".rjust(30)
+    assert lines[5] == "  epoch 3/50, accuracy 0.530, best 0.530 in epoch 3  ▁▅█" + "7:50 left".rjust(24)
     assert lines[9].startswith("Best     0.912, trial 3, epoch 7: rmsprop, dice, learning rate 0.00123, ")
     assert lines[11:] == ["Failed", "  trial 5: no memory [31m"]
     assert max(map(len, lines)) == 80
