@@ -299,9 +299,9 @@ def doctor(
 
 
 def _refuse_options_before(ctx: typer.Context, command: str) -> None:
-    for name in ctx.params:
-        if _is_typed(ctx, name):
-            raise OptionError(f"--{name.replace('_', '-')} stands before {command}: put it after")
+    for parameter in ctx.command.params:
+        if parameter.name is not None and _is_typed(ctx, parameter.name):
+            raise OptionError(f"{parameter.opts[0]} stands before {command}: put it after")
 
 
 def _is_typed(ctx: typer.Context, parameter: str) -> bool:

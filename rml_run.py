@@ -53,12 +53,7 @@ def run_search(
     from rml_storage import can_go_on
 
     display = open_display(plan.display, show)
-    check_precision()
-    options = check_networks(options)
-    check_space(options, workspace)
-    check_validation_fraction(options)
-    if options.transfer_learning is not None:
-        check_transfer_learning_file(options.transfer_learning)
+    options = _checked(options, workspace)
     summary = None if options.data is None else check_data_set(options.data)
     ready = prepare_runtime(choice, workspace, choice.gpu, options.num_procs, display.say)
     slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
@@ -80,6 +75,17 @@ def run_search(
         with aside, kept_warm(ready.runtime) as runtime:
             run = _Run(options, plan, workspace, runtime, slots, display)
             _search(run, open_study(workspace, options, plan.study, display.say), settings)
+
+
+def _checked(options: SearchOptions, workspace: Workspace) -> SearchOptions:
+    """The options with what their networks say. Raises SearchError where something cannot be as it is."""
+    check_precision()
+    options = check_networks(options)
+    check_space(options, workspace)
+    check_validation_fraction(options)
+    if options.transfer_learning is not None:
+        check_transfer_learning_file(options.transfer_learning)
+    return options
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ def _run_trials(run: _Run, study: OptunaStudy) -> tuple[Search, Sequence[TrialRe
     running: Search | None = None
     error: str | None = None
     try:
-        with display.watching(SearchPart(options, study.records())) as observer, study.errors(workspace):
+        with study.errors(workspace), display.watching(SearchPart(options, study.records())) as observer:
             running = Search(options, workspace, run.runtime, study, observer, plan.limits, run.slots, plan.keep_top)
             running.run()
     except BaseException as problem:

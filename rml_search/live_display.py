@@ -62,7 +62,7 @@ class HeldLines:
         self._show = show
         self._lines: list[str] = []
         self._is_released = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __call__(self, line: str) -> None:
         """Takes a line."""

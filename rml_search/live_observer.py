@@ -55,7 +55,7 @@ class LiveObserver:
         self._elsewhere: tuple[RunningTrial, ...] = ()
         self._keep_line = keep_line
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a warning becomes a note, and may come while something else is taken in
         self._plain = PlainObserver(options, keep_line)
 
     def trial_started(self, number: int, place: int, hyperparameters: Hyperparameters) -> None:  # noqa: ARG002 - counted here anyway

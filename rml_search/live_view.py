@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.text import Text
 
-from rml_search.progress import Progress, RunningTrial, accuracy_range, duration, sparkline
+from rml_search.progress import BestTrial, Progress, RunningTrial, accuracy_range, duration, sparkline
 
 _TITLE = "bold"
 _QUIET = "dim"
@@ -56,7 +56,7 @@ class SearchView:
 
     def _rows(self, paper: _Paper) -> list[Text]:
         progress = self.progress
-        head: list[Text] = [Text(progress.settings, _TITLE), *_bars(progress, paper)]
+        head: list[Text] = [Text(_line(progress.settings), _TITLE), *_bars(progress, paper)]
         best = _best_rows(progress)
         last_failures = progress.tally.failures
         failures = [Text(f"  trial {failure.number}: {_line(failure.reason)}", _BAD) for failure in last_failures]
@@ -130,7 +130,7 @@ def _best_rows(progress: Progress) -> list[Text]:
     if best is None:
         return [Text.assemble(("Best     ", _TITLE), ("no trial has ended well yet", _QUIET))]
     where = f", trial {best.number}" + ("" if best.epoch is None else f", epoch {best.epoch}")
-    rows = [Text.assemble(("Best     ", _TITLE), (f"{best.accuracy:.3f}", _GOOD), f"{where}: {best.hyperparameters}")]
+    rows = [Text.assemble(("Best     ", _TITLE), (f"{best.accuracy:.3f}", _GOOD), f"{where}: {_point(best)}")]
     if progress.has_front and progress.tally.front:
         ended = [f"{one.accuracy:.3f} in {one.seconds:.0f} s (trial {one.number})" for one in progress.tally.front]
         rows.append(Text.assemble(("Front    ", _TITLE), ", ".join(ended)))
@@ -153,7 +153,7 @@ def _trial_rows(running: Sequence[RunningTrial], paper: _Paper, room: int | None
 
 def _two_rows(trial: RunningTrial, paper: _Paper, scale: tuple[float, float]) -> list[Text]:
     place = "" if trial.place is None else f" ({trial.place})"
-    first = Text.assemble((f"Trial {trial.number}", _TITLE), f"{place}: {trial.hyperparameters}")
+    first = Text.assemble((f"Trial {trial.number}", _TITLE), f"{place}: {_point(trial)}")
     words = f"  epoch {_epoch(trial)}, {_accuracy(trial)}"
     best = trial.best
     if best is not None and best.accuracy is not None and paper.width >= _MIN_WIDTH_OF_ALL:
@@ -172,7 +172,7 @@ def _one_row(trial: RunningTrial, paper: _Paper, scale: tuple[float, float]) -> 
         (f"Trial {trial.number}", _TITLE),
         f" {_epoch(trial)} {_accuracy(trial).removeprefix('accuracy ')} ",
         (curve, "cyan"),
-        f" {trial.hyperparameters}",
+        f" {_point(trial)}",
     )
 
 
@@ -182,6 +182,10 @@ def _epoch(trial: RunningTrial) -> str:
 
 def _accuracy(trial: RunningTrial) -> str:
     return f"accuracy {trial.accuracies[-1]:.3f}" if trial.accuracies else "begins"
+
+
+def _point(trial: RunningTrial | BestTrial) -> str:
+    return _line(str(trial.hyperparameters))
 
 
 def _line(text: str) -> str:

@@ -40,7 +40,7 @@ def test_help_names_every_option_and_verb_in_80_columns(type_in):
         --lr-range-min -lr-min --lr-range-max -lr-max
         --lr-scheduler --no-lr-scheduler --lr-scheduler-gamma -lr-gamma --transfer-learning -tl --runtime --data
         --batch-size --test-batch-size --image-size --seed --install-completion --show-completion
-        --report --no-report infer best report prepare demo doctor"""
+        --report --no-report --plain --quiet -q --json infer best status report prepare demo doctor"""
     for option in options.split():
         assert option in answer.stdout, option
     assert max(map(len, answer.stdout.splitlines())) <= 80
@@ -48,7 +48,7 @@ def test_help_names_every_option_and_verb_in_80_columns(type_in):
         assert f"[default: {default}" in " ".join(answer.stdout.split()), default
 
 
-@pytest.mark.parametrize("verb", ["infer", "best", "report", "prepare", "demo", "doctor"])
+@pytest.mark.parametrize("verb", ["infer", "best", "status", "report", "prepare", "demo", "doctor"])
 def test_verbs_have_help(type_in, verb):
     answer = type_in(verb, "--help")
     assert answer.returncode == 0
@@ -72,6 +72,13 @@ def test_verbs_have_help(type_in, verb):
         ([*NEEDED, "--gpu"], "--gpu was given", 69),
         (["best"], "run a search in this folder first", 4),
         (["report"], "run a search in this folder first", 4),
+        (["status"], "there is no study.db, so no search has begun in this folder", 4),
+        (["status", "data"], "there is no data/study.db, so no search has begun in this folder", 4),
+        (["status", "data", "--storage", "a.journal"], "name a folder or --storage, not both", 2),
+        (["status", "--storage", "a.journal"], "there is no file a.journal: no search has begun there", 4),
+        (["status", "--study-name", "a"], "--study-name needs --storage", 2),
+        ([*NEEDED, "--plain", "--json"], "--plain and --json exclude each other", 2),
+        (["--json", "status"], "--json stands before status: put it after", 2),
         (["infer"], "run a search first", 67),
         (["prepare", "nowhere", "--out", "new"], "nowhere", 65),
         (["prepare", "data", "--out", "data/new"], "lies in data itself", 65),

@@ -202,7 +202,9 @@ def test_the_view_shows_the_search_on_80_columns(open_terminal):
     assert re.match(r"Trials [━─]+ 2/4, 1 failed +\d+:\d\d left$", lines[1])
     assert re.match(r"Epochs [━─]+ 2/10 +-:-- left$", lines[2])
     assert "Trial 0: adam, bce, learning rate 0.00123" in lines
-    assert re.search(r"^  epoch 2/5, accuracy 0\.700, best 0\.700 in epoch 2  ▁█ +0:0\d left$", terminal.text, re.MULTILINE)
+    assert re.search(
+        r"^  epoch 2/5, accuracy 0\.700, best 0\.700 in epoch 2  ▁█ +0:0\d left$", terminal.text, re.MULTILINE
+    )
     assert "Best     0.700, trial 0, epoch 2: adam, bce, learning rate 0.00123" in lines
     assert "  trial 1: the loss became nan in epoch 1" in lines
     assert max(map(len, lines)) <= 80
