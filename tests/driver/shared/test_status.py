@@ -24,6 +24,7 @@ from rml_search.options import ConfirmOptions, Objective, PrunerName, RuntimeCho
 from rml_search.paths import Workspace
 from rml_search.plain_output import PlainObserver
 from rml_search.plan import SearchPlan
+from rml_search.results import TrialResult, TrialState
 from rml_search.runtime.choice import ChosenRuntime
 from rml_search.search import Search
 from rml_search.status_output import status_document, status_text
@@ -229,6 +230,26 @@ def test_a_driver_sees_the_trials_of_others(join):
     assert (elsewhere.number, elsewhere.accuracies) == (suggestion.number, (0.6,))
     assert elsewhere.place == f"process {os.getpid()} on {first.driver.host}"
     assert list(first.running_elsewhere()) == []
+
+
+def test_a_search_tells_its_observer_of_other_drivers(join, make_options, workspace, scripted, script):
+    first, second = join(num_trials=2), join(num_trials=2)
+    suggestion = first.ask()
+    seen = []
+
+    class Seeing(PlainObserver):
+        def others_seen(self, records, running):
+            seen.append(([record.number for record in records], [trial.number for trial in running]))
+
+        def note(self, text):
+            if text.startswith("Waiting for 1 trial of other drivers"):
+                epochs = (EpochRecord(1, 3, 0.9),)
+                first.finish(TrialResult(0, suggestion.hyperparameters, TrialState.COMPLETE, epochs, 9.0), None)
+
+    options = make_options(num_trials=2)
+    Search(options, workspace, scripted(script([0.5])), second, Seeing(options, print)).run()
+    assert seen[0] == ([], [0])
+    assert [record.number for record in second.records()] == [0, 1]
 
 
 def test_what_is_not_there_is_not_made(tmp_path):
