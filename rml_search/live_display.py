@@ -12,7 +12,6 @@ from rml_search.live_observer import LiveObserver
 from rml_search.live_screen import LiveScreen, Terminal
 from rml_search.live_view import SearchView
 from rml_search.observer import SearchObserver
-from rml_search.options import SearchOptions
 from rml_search.progress import settings_line
 
 _TELL_OF_PLAIN = "the search goes on without it, and --plain does without it from the start"
@@ -97,7 +96,7 @@ class Notes(TextIOBase):
 
 
 def _settings(part: SearchPart) -> str:
-    options: SearchOptions = part.options
+    options = part.options
     low, high = options.lr_range
     settings = {
         "--num-epochs": options.num_epochs,

@@ -90,6 +90,7 @@ class Terminal:
         self.received = b""
         self._shown = 0
         self._resize(slave, columns, rows)
+        self.settings = termios.tcgetattr(self.master)
         variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
         self.program = subprocess.Popen(
             [sys.executable, "-c", SEARCH, *words],
@@ -170,6 +171,13 @@ class Terminal:
             assert time.monotonic() < end, self.text
             self.read(0.1)
 
+    def end(self, how: bytes | signal.Signals) -> None:
+        """Types a key such as Ctrl-C, or sends a signal."""
+        if isinstance(how, bytes):
+            os.write(self.master, how)
+        else:
+            self.program.send_signal(how)
+
     def rest(self) -> int:
         """Reads on until the program has ended; its exit code."""
         end = time.monotonic() + 15
@@ -229,7 +237,7 @@ def test_the_view_fits_and_a_resized_terminal_shows_it_whole(open_terminal, colu
 
 @pytest.mark.parametrize(
     ("end", "code"),
-    [("short", 0), ("raise", 1), (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    [("short", 0), ("raise", 1), (b"\x03", 130), (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
 )
 def test_every_end_leaves_the_plain_tables(open_terminal, end, code):
     words = [end] if isinstance(end, str) else []
@@ -237,8 +245,9 @@ def test_every_end_leaves_the_plain_tables(open_terminal, end, code):
     if not words:
         terminal.wait_for("a note for the person")
         assert terminal.is_taken
-        terminal.program.send_signal(end)
+        terminal.end(end)
     assert terminal.rest() == code
+    assert terminal.settings == termios.tcgetattr(terminal.master)
     assert ENTER in terminal.received
     assert not terminal.is_taken
     assert not terminal.cursor_is_hidden
