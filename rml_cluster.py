@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rml_search.dataset import DataSetSummary
+from rml_search.display import Display, SearchEnd
 from rml_search.executor.following import Progress, follow, tell_end
 from rml_search.executor.job import array_at_work, tell_how_to_follow, tell_submitted, tell_that_it_goes_on
 from rml_search.executor.options import SlurmOptions, worker_arguments
@@ -25,8 +26,8 @@ from rml_search.inference import read_last_inference
 from rml_search.interruption import Interrupted, uninterrupted
 from rml_search.lock import only_search_in
 from rml_search.options import STORAGE_VARIABLE, RuntimeChoice, SearchOptions, SharedChoice
-from rml_search.paths import Workspace, shown
-from rml_search.plain_output import best_table, pareto_table, settings_rows, settings_table, test_accuracy_table
+from rml_search.paths import Workspace
+from rml_search.plain_output import settings_rows
 from rml_search.plan import SearchPlan
 from rml_search.results import TrialRecord, earlier_results_aside, finish_move_back, read_list_acc
 from rml_search.run_record import describe_run
@@ -61,7 +62,7 @@ class ClusterSearch:
 
 
 def search_on_cluster(
-    search: ClusterSearch, data: DataSetSummary | None, choice: RuntimeChoice, show: Callable[[str], None]
+    search: ClusterSearch, data: DataSetSummary | None, choice: RuntimeChoice, display: Display
 ) -> None:
     """Submits the workers, or finds them at work, follows them to their end, and shows the best trial.
 
@@ -69,7 +70,7 @@ def search_on_cluster(
         SearchError: nothing was submitted, or all workers have failed.
         Interrupted: by the person; the workers go on.
     """
-    workspace, plan = search.workspace, search.plan
+    workspace, plan, show = search.workspace, search.plan, display.say
     ready = ready_for_workers(search.options, workspace, choice, search.slurm)
     settings = settings_rows(search.options, plan.study, data, ready, search.slurm.num_workers * plan.jobs.num_jobs)
     progress = Progress(lambda: _records(workspace), search.options.num_trials, show)
@@ -77,7 +78,7 @@ def search_on_cluster(
     try:
         if array is None:
             with uninterrupted():  # a signal finds all done, or nothing
-                array = _submit(search, settings, show)
+                array = _submit(search, settings, display)
         else:
             _joined(search, show).close()
         if array is not None and search.slurm.waits:
@@ -89,25 +90,25 @@ def search_on_cluster(
     if array is not None and not search.slurm.waits:
         tell_how_to_follow(array, show)
         return
-    _show_results(search, show)
+    _show_results(search, display)
     if array is not None:
         forget(workspace)
         tell_end(array, has_enough=progress.tell_news(), show=show)
-    show(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
+    display.results(workspace)
     if plan.writes_report:
         from rml_report import write_report_softly
 
         write_report_softly(workspace, show)
 
 
-def _submit(search: ClusterSearch, settings: Sequence[tuple[str, str]], show: Callable[[str], None]) -> JobArray | None:
+def _submit(search: ClusterSearch, settings: Sequence[tuple[str, str]], display: Display) -> JobArray | None:
     """Makes the study ready and submits its workers; None where all trials have run."""
-    workspace, num_trials = search.workspace, search.options.num_trials
+    workspace, num_trials, show = search.workspace, search.options.num_trials, display.say
     with _place_made(search, show):
         study = _joined(search, show)
         try:
             with one_of_several_in(workspace, study.identity, show):
-                show(settings_table(settings))
+                display.settings(settings)
                 with study.errors(workspace):
                     study.remember_run(describe_run(sys.argv, settings))
                     num_counted = sum(not record.tried_again for record in study.records())
@@ -181,12 +182,9 @@ def _records(workspace: Workspace) -> Sequence[TrialRecord]:
     return read_list_acc(workspace) if workspace.list_acc.exists() else []
 
 
-def _show_results(search: ClusterSearch, show: Callable[[str], None]) -> None:
-    records = _records(search.workspace)
-    show(best_table(records, by_validation=search.options.validation_fraction is not None))
-    if len(search.options.objectives) > 1:
-        show(pareto_table(records))
+def _show_results(search: ClusterSearch, display: Display) -> None:
+    display.searched(SearchEnd(search.options, _records(search.workspace)))
     if search.options.validation_fraction is not None:
         tested = read_last_inference(search.workspace) if search.workspace.best_config.exists() else None
         if tested is not None:
-            show(test_accuracy_table(tested))
+            display.tested(tested)

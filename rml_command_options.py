@@ -265,6 +265,14 @@ MlflowOption = Annotated[
     typer.Option("--mlflow", metavar="URI", help="And in MLflow: http://HOST:PORT, or sqlite:///mlflow.db."),
 ]
 
+# --- what is shown of it -------------------------------------------------------------------------------
+
+PlainOption = Annotated[
+    bool, typer.Option("--plain", help="A line for each epoch and trial.  [default: a live view on a terminal]")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only the last table, and errors.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="For other programs: one JSON object a line.")]
+
 # --- what `best` takes ---------------------------------------------------------------------------------
 
 BestFormatOption = Annotated[

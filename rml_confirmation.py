@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from rml_optuna import open_study
@@ -14,8 +15,9 @@ from rml_search.confirmation import (
     keep_winner,
     rank,
 )
+from rml_search.display import SearchPart
 from rml_search.observer import SearchObserver
-from rml_search.options import ConfirmOptions, PrunerName, SearchOptions, StudyChoice
+from rml_search.options import ConfirmOptions, PrunerName, StudyChoice
 from rml_search.results import TrialRecord, best_records
 from rml_search.search import Search
 from rml_storage import database_errors
@@ -25,12 +27,14 @@ def confirm(
     asked: ConfirmOptions,
     search: Search,
     records: Sequence[TrialRecord],
-    observer_of: Callable[[SearchOptions], SearchObserver],
+    watching: Callable[[SearchPart], AbstractContextManager[SearchObserver]],
     show: Callable[[str], None],
 ) -> list[Confirmed]:
     """Trains the best of a search's records again, and keeps the best model of the one whose mean is the highest.
 
     It goes on where it was ended or killed. All runs are whole trainings: none is pruned.
+
+    ``watching`` shows its trials, ``show`` what else there is to tell.
 
     Returns:
         The trials by their means, the best first.
@@ -49,11 +53,11 @@ def confirm(
         try:
             study.enqueue(confirmation_points(own_options, trials))
             limits = replace(search.limits, target_accuracy=None)
-            observer = observer_of(own_options)
-            running = Search(own_options, part, search.runtime, study, observer, limits, search.slots, num_runs)
-            if not workspace.confirmed_model.digest.is_file() or len(running.records) < num_runs:
-                running.run()
-            ranked = rank(trials, running.records)
+            records = study.records()
+            if not workspace.confirmed_model.digest.is_file() or len(records) < num_runs:
+                with watching(SearchPart(own_options, records, is_again=True)) as observer:
+                    Search(own_options, part, search.runtime, study, observer, limits, search.slots, num_runs).run()
+            ranked = rank(trials, study.records())
         finally:
             study.close()
     if ranked and ranked[0].runs:

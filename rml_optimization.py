@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import rml_command_options as options
+from rml_search.display_name import display_name
 from rml_search.errors import OptionError, SearchError
 from rml_search.executor.options import ExecutorName, SlurmChoice, shared_with_workers
 from rml_search.interruption import Interrupted, interruptible
@@ -109,6 +110,9 @@ def search(
     no_wait: options.WaitOption = False,
     tensorboard: options.TensorBoardOption = None,
     mlflow: options.MlflowOption = None,
+    plain: options.PlainOption = False,
+    quiet: options.QuietOption = False,
+    as_json: options.JsonOption = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Searches the optimizer, loss and learning rate that segment images best with rmldnn.
@@ -163,6 +167,7 @@ def search(
             no_wait,
         ).for_executor(executor),
         TrackingChoice(tensorboard, mlflow),
+        display_name(plain=plain, quiet=quiet, as_json=as_json),
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image, gpu)
     asked_for = request.resolve()
@@ -218,6 +223,29 @@ def best(
 
 
 @app.command()
+def status(
+    ctx: typer.Context,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Where the search runs, or ran.  [default: here]")
+    ] = None,
+    storage: options.StorageOption = None,
+    study_name: options.StudyNameOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for other programs.")] = False,
+) -> None:
+    """Say how far a search has come that runs elsewhere."""
+    from rml_search.status_output import status_text
+    from rml_status import folder_progress, storage_progress
+
+    shared = shared_choice(storage, study_name)
+    if folder is not None and shared is not None:
+        if _is_typed(ctx, "storage"):
+            raise OptionError("name a folder or --storage, not both")
+        shared = None  # only the environment names a storage
+    progress = folder_progress(Workspace(folder or Path())) if shared is None else storage_progress(shared)
+    typer.echo(status_text(progress, as_json=as_json))
+
+
+@app.command()
 def report(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html.  [default: report]")
@@ -251,9 +279,11 @@ def prepare(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the demo.")] = Path("demo"),
+    plain: options.PlainOption = False,
 ) -> None:
     """Search, train and infer on synthetic images, on the CPU."""
-    from rml_run import run_search, write_report_softly
+    from rml_report import write_report_softly
+    from rml_run import run_search
     from rml_search.demo import demo_options, write_demo_files
     from rml_search.infer_command import InferOptions, infer_and_show
     from rml_search.runtime.choice import prepare_runtime
@@ -265,7 +295,7 @@ def demo(
     typer.echo(f"Making synthetic ultrasound images in {out}")
     write_demo_files(workspace.root)
     # Written once the predictions are there.
-    plan = SearchPlan(StudyChoice(is_fresh=True), writes_report=False)
+    plan = SearchPlan(StudyChoice(is_fresh=True), writes_report=False, display=display_name(plain=plain))
     run_search(demo_options(workspace.root), plan, workspace, choice, typer.echo)
     infer_and_show(InferOptions(gallery=out / "gallery.png"), workspace, choice, False, typer.echo)
     write_report_softly(workspace, typer.echo)
@@ -301,10 +331,15 @@ def doctor(
 
 
 def _refuse_options_before(ctx: typer.Context, command: str) -> None:
-    for name in ctx.params:
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise OptionError(f"--{name.replace('_', '-')} stands before {command}: put it after")
+    for parameter in ctx.command.params:
+        if parameter.name is not None and _is_typed(ctx, parameter.name):
+            raise OptionError(f"{parameter.opts[0]} stands before {command}: put it after")
+
+
+def _is_typed(ctx: typer.Context, parameter: str) -> bool:
+    """Whether the person has given it, and not the environment or a default."""
+    source = ctx.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def main() -> None:

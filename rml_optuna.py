@@ -1,7 +1,6 @@
 """The study: which hyperparameters are tried next, and what has become of those before, in Optuna's database.
 
-With ``rml_buffered_storage``, ``rml_distributions``, ``rml_samplers`` and ``rml_storage`` the only module that imports
-Optuna.
+One of the modules that import Optuna.
 """
 
 from __future__ import annotations
@@ -19,40 +18,42 @@ from optuna.trial import TrialState as OptunaState
 
 from rml_buffered_storage import BufferedStorage
 from rml_distributions import DIRECTIONS, distributions, suggest
+from rml_records import (
+    BORROWED,
+    DRIVER,
+    DUPLICATES,
+    NUM_TRIALS,
+    RECORD,
+    REPEATS,
+    SETTINGS,
+    STATES,
+    ended_trials,
+    stored_record,
+)
 from rml_samplers import build_pruner, build_sampler
+from rml_search.driver import this_driver
 from rml_search.errors import OptionError, StudyError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import Objective, PrunerName, SamplerName, SearchOptions, StudyChoice
 from rml_search.paths import Workspace, shown
-from rml_search.results import TrialRecord, TrialResult, TrialState
+from rml_search.progress import RunningTrial
+from rml_search.results import TrialRecord, TrialResult
 from rml_search.run_record import RunRecord
 from rml_search.search_space import SearchSpace, Value
 from rml_search.study import Suggestion
 from rml_search.study_settings import check_same_study, study_settings
-from rml_storage import database_errors, load_other_study, open_storage
+from rml_storage import STUDY_NAME, database_errors, load_other_study, open_storage
 from rmldnn_contract.training_log import EpochRecord
 
-STUDY_NAME = "rml-optimization"
-
-_STATES = {
-    TrialState.COMPLETE: OptunaState.COMPLETE,
-    TrialState.PRUNED: OptunaState.PRUNED,
-    TrialState.FAILED: OptunaState.FAIL,
-}
-_NAMES = {state: name for name, state in _STATES.items()}
 _MAX_DRAWS = 50
 #: Of larger search spaces nobody tries every point.
 _MAX_COUNTED_POINTS = 10_000
 _DRAWS_OF_SAMPLER = 5  #: then, of so many points that have been tried, come random ones
 
 # User attributes of a trial.
-RECORD = "record"  #: what stands of it in list_acc.json, where it is not to be read from the trial itself
-REPEATS = "repeats"  #: the number of the trial whose hyperparameters it tries again
 _ATTEMPT = "attempt"
 _ASKED_FOR = "asked_for"  #: a person has put it in line
-_DUPLICATES = "duplicates"  #: it was drawn, found to be a trial that has been there, and not run
 _FIXED = "fixed_params"  #: where Optuna keeps what a trial in line shall be tried with
-_BORROWED = "borrowed"  #: it was run by another study
 
 
 class StudyStorage(Protocol):
@@ -90,7 +91,10 @@ class OptunaStudy:
 
     def close(self) -> None:
         """Closes the database, which then is one file again."""
-        self.storage.close()
+        try:
+            self.study.set_user_attr(DRIVER, "")
+        finally:
+            self.storage.close()
 
     def remember_run(self, run: RunRecord) -> None:
         """Keeps how the search was begun, or went on."""
@@ -115,7 +119,7 @@ class OptunaStudy:
                 self.storage.save()
                 hyperparameters = Hyperparameters.from_point(point)
                 return Suggestion(trial.number, hyperparameters, trial.user_attrs.get(_ATTEMPT, 0))
-            trial.set_user_attr(_DUPLICATES, twin)
+            trial.set_user_attr(DUPLICATES, twin)
             self.study.tell(trial, state=OptunaState.FAIL)
             self._read = None
         return None
@@ -142,6 +146,10 @@ class OptunaStudy:
         """None: nobody else runs trials of this study."""
         return 0
 
+    def running_elsewhere(self) -> Sequence[RunningTrial] | None:
+        """None: there are no other drivers."""
+        return None
+
     @contextmanager
     def settling(self) -> Iterator[Sequence[TrialRecord]]:
         """The records; nobody else writes results."""
@@ -162,15 +170,7 @@ class OptunaStudy:
 
     def records(self) -> Sequence[TrialRecord]:
         """All trials of this search that have ended and were run, by number."""
-        trials = self._trials()
-        repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
-        return [
-            _record(trial, repeated)
-            for trial in trials
-            if trial.state.is_finished()
-            and self._is_whole(trial)
-            and not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
-        ]
+        return ended_trials(self._trials(), self._is_whole)
 
     def recover(self) -> int:
         """Ends the trials that a killed search has left running, and puts them first in line; how many there were."""
@@ -214,13 +214,13 @@ class OptunaStudy:
 
     def borrow(self, other: optuna.Study) -> int:
         """Lets the sampler learn from the finished trials of another study; how many fit into this search space."""
-        known = {trial.user_attrs.get(_BORROWED) for trial in self._trials()}
+        known = {trial.user_attrs.get(BORROWED) for trial in self._trials()}
         num_borrowed = 0
         for trial in other.get_trials(deepcopy=False, states=[OptunaState.COMPLETE]):
             name = f"{other.study_name}/{trial.number}"
             if not self._fits(trial) or name in known:
                 continue
-            attributes = {_BORROWED: name}
+            attributes = {BORROWED: name}
             self.study.add_trial(
                 optuna.create_trial(
                     params=trial.params,
@@ -246,7 +246,7 @@ class OptunaStudy:
         self._tell_optuna(trial, record)
 
     def _tell_optuna(self, trial: optuna.Trial | int, record: TrialRecord) -> None:
-        state = _STATES[record.state]
+        state = STATES[record.state]
         if len(self.options.objectives) > 1 and state is OptunaState.PRUNED:
             state = OptunaState.COMPLETE  # Optuna knows no pruned trials of several objectives; the record does
         # Of a pruned trial Optuna itself takes the last accuracy that was reported.
@@ -262,7 +262,7 @@ class OptunaStudy:
         return self._read
 
     def _tell_as_recorded(self, trial: FrozenTrial) -> None:
-        self._tell_optuna(trial.number, _stored_record(trial.user_attrs[RECORD]))
+        self._tell_optuna(trial.number, stored_record(trial.user_attrs[RECORD]))
 
     def _put_in_line(self, number: int, params: Mapping[str, Any], attempt: int) -> None:
         self.study.enqueue_trial(dict(params), user_attrs={REPEATS: number, _ATTEMPT: attempt})
@@ -271,7 +271,7 @@ class OptunaStudy:
         """How many points have been drawn; what was broken off and runs again counts once."""
         trials = self._trials()
         drawn = (trial for trial in trials if self._is_whole(trial) or trial.state is OptunaState.WAITING)
-        return sum(not trial.user_attrs.keys() & {REPEATS, _BORROWED} for trial in drawn)
+        return sum(not trial.user_attrs.keys() & {REPEATS, BORROWED} for trial in drawn)
 
     def _is_exhausted(self) -> bool:
         """Whether the search space is one of points, and all have been tried."""
@@ -313,7 +313,7 @@ class OptunaStudy:
         trials = self._trials()
         repeated = {trial.user_attrs.get(REPEATS) for trial in trials}
         for trial in trials:
-            is_ours = not trial.user_attrs.keys() & {_DUPLICATES, _BORROWED}
+            is_ours = not trial.user_attrs.keys() & {DUPLICATES, BORROWED}
             if (
                 is_ours
                 and self._is_whole(trial)
@@ -357,6 +357,8 @@ def open_study(
             load_if_exists=True,
         )
         _check_settings(study, study_settings(options), workspace)
+        study.set_user_attr(NUM_TRIALS, options.num_trials)
+        study.set_user_attr(DRIVER, this_driver().name)
         opened = OptunaStudy(study, storage, options, choice.sampler, choice.allows_duplicates)
         num_left = opened.recover()
         if num_left:
@@ -369,7 +371,7 @@ def open_study(
 
 
 def _check_settings(study: optuna.Study, settings: Mapping[str, Any], workspace: Workspace) -> None:
-    stored = study.user_attrs.get("settings")
+    stored = study.user_attrs.get(SETTINGS)
     if stored is not None:
         check_same_study(stored, settings)
     elif study.get_trials(deepcopy=False):
@@ -378,7 +380,7 @@ def _check_settings(study: optuna.Study, settings: Mapping[str, Any], workspace:
             "--fresh starts over (what is there moves to earlier/, nothing is lost)"
         )
     else:
-        study.set_user_attr("settings", dict(settings))
+        study.set_user_attr(SETTINGS, dict(settings))
 
 
 def parse_point(text: str) -> dict[str, Any]:
@@ -391,27 +393,3 @@ def parse_point(text: str) -> dict[str, Any]:
         raise OptionError(f'--enqueue: {text!r} is no object such as {{"optimizer": "adam", "learning_rate": 0.001}}')
     named = {"optimizer", "loss"}  # in any case
     return {name: value.lower() if name in named and isinstance(value, str) else value for name, value in point.items()}
-
-
-def _record(trial: FrozenTrial, repeated: set[int | None]) -> TrialRecord:
-    stored = trial.user_attrs.get(RECORD)
-    if stored is not None:
-        return _stored_record(stored)
-    seconds = (trial.duration.total_seconds() if trial.duration else 0.0) if trial.datetime_complete else 0.0
-    return TrialRecord(
-        max_acc=None,
-        optimizer=trial.params["optimizer"],
-        lr=trial.params["learning_rate"],
-        loss=trial.params["loss"],
-        epoch_max_acc=None,
-        number=trial.number,
-        state=_NAMES[trial.state],
-        seconds=seconds,
-        reason="the search was killed while it ran",
-        tried_again=trial.number in repeated,
-        hyperparameters=dict(trial.params),
-    )
-
-
-def _stored_record(stored: Mapping[str, Any]) -> TrialRecord:
-    return TrialRecord(**{**stored, "state": TrialState(stored["state"])})

@@ -5,9 +5,7 @@ Reads ``study.db`` through a copy in memory, so that a search may go on meanwhil
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,10 +17,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
-from sqlalchemy.pool import StaticPool
 
 from rml_comparison import importance_shares
-from rml_optuna import STUDY_NAME
 from rml_plots import draw_plots, plotly_script
 from rml_search.errors import NoResultsError, WriteError
 from rml_search.paths import Workspace, shown, write_atomically
@@ -32,7 +28,7 @@ from rml_search.report.summary import Confirmation, Dimension, State, StudySumma
 from rml_search.results import TrialRecord, read_list_acc
 from rml_search.run_record import read_runs
 from rml_search.search_space import LEARNING_RATE, SEED
-from rml_storage import database_errors
+from rml_storage import STUDY_NAME, database_errors, snapshot
 
 _STATES = {
     OptunaState.COMPLETE: State.COMPLETE,
@@ -88,7 +84,7 @@ def read_summary(workspace: Workspace) -> StudySummary:
     if not workspace.study_database.exists():
         summary = _summary_of_journal(workspace, name) if workspace.shared_journal.exists() else None
         return summary or summary_of_records(read_list_acc(workspace), name)
-    with database_errors(workspace), _snapshot(workspace.study_database) as storage:
+    with database_errors(workspace), snapshot(workspace.study_database) as storage:
         studies = storage.get_all_studies()
         if not studies:
             raise NoResultsError(f"{shown(workspace.study_database)} holds no study: run a search in this folder first")
@@ -110,25 +106,6 @@ def _summary_of_journal(workspace: Workspace, name: str) -> StudySummary | None:
         return None
     summary = summarise(optuna.load_study(study_name=studies[0].study_name, storage=storage), name)
     return summary if summary.trials else None
-
-
-@contextmanager
-def _snapshot(database: Path) -> Iterator[optuna.storages.RDBStorage]:
-    """A copy of a SQLite database in memory, whole even while another process writes."""
-    # Without a journal nothing is under way, and "immutable" keeps SQLite from making one beside the file.
-    is_quiet = not database.with_name(database.name + "-wal").exists()
-    address = f"{database.as_uri()}?mode=ro" + "&immutable=1" * is_quiet
-    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as copy:
-        with closing(sqlite3.connect(address, uri=True)) as source:
-            source.backup(copy)
-        storage = optuna.storages.RDBStorage(
-            "sqlite://", engine_kwargs={"creator": lambda: copy, "poolclass": StaticPool}
-        )
-        try:
-            yield storage
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
 
 
 def summarise(study: optuna.Study, name: str) -> StudySummary:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rml_search.dataset import check_data_set
 from rml_search.devices import Slot, plan_slots
+from rml_search.display import Display, SearchEnd, SearchPart, open_display
 from rml_search.driver import is_gone
 from rml_search.executor.slurm import check_slurm
 from rml_search.folder import one_of_several_in, setting_up, writing_results
@@ -25,18 +26,10 @@ from rml_search.links import check_links
 from rml_search.lock import only_search_in
 from rml_search.network_file import check_networks
 from rml_search.options import RuntimeChoice, SearchOptions, SharedChoice, check_precision, check_transfer_learning_file
-from rml_search.paths import Workspace, shown
-from rml_search.plain_output import (
-    PlainObserver,
-    best_table,
-    confirmation_table,
-    pareto_table,
-    settings_rows,
-    settings_table,
-    test_accuracy_table,
-)
+from rml_search.paths import Workspace
+from rml_search.plain_output import settings_rows
 from rml_search.plan import SearchPlan
-from rml_search.results import earlier_results_aside, finish_move_back
+from rml_search.results import TrialRecord, earlier_results_aside, finish_move_back
 from rml_search.run_record import describe_run
 from rml_search.runtime.base import Runtime
 from rml_search.runtime.choice import prepare_runtime
@@ -47,6 +40,7 @@ from rml_search.validation import check_validation_fraction, hold_out_validation
 
 if TYPE_CHECKING:
     from rml_optuna import OptunaStudy
+    from rml_search.search import Search
 
 
 def run_search(
@@ -65,27 +59,23 @@ def run_search(
     from rml_optuna import open_study
     from rml_storage import can_go_on
 
+    display = open_display(plan.display, show)
     if plan.slurm is not None:
         check_slurm(workspace)
-    check_precision()
-    options = check_networks(options)
-    check_space(options, workspace)
-    check_validation_fraction(options)
-    if options.transfer_learning is not None:
-        check_transfer_learning_file(options.transfer_learning)
+    options = _checked(options, workspace)
     summary = None if options.data is None else check_data_set(options.data)
     if plan.slurm is not None:
         from rml_cluster import ClusterSearch, search_on_cluster
 
-        search_on_cluster(ClusterSearch(options, plan, workspace, sys.argv[1:]), summary, choice, show)
+        search_on_cluster(ClusterSearch(options, plan, workspace, sys.argv[1:]), summary, choice, display)
         return
-    ready = prepare_runtime(choice, workspace, choice.gpu, options.num_procs, show)
+    ready = prepare_runtime(choice, workspace, choice.gpu, options.num_procs, display.say)
     slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
     if ready.runtime.in_container:
         check_links((place for place in data_places(options) if place.is_dir()), workspace)
     if plan.shared is not None:
         settings = settings_rows(options, plan.study, summary, ready, len(slots))
-        _search_with_others(_Run(options, plan, workspace, ready.runtime, slots, show), plan.shared, settings)
+        _search_with_others(_Run(options, plan, workspace, ready.runtime, slots, display), plan.shared, settings)
         return
     with only_search_in(workspace):
         ready.runtime.remove_leftovers()
@@ -95,10 +85,21 @@ def run_search(
         goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
         if not goes_on:
             check_inputs_stay(options, workspace)
-        aside = nullcontext() if goes_on else earlier_results_aside(workspace, show)
+        aside = nullcontext() if goes_on else earlier_results_aside(workspace, display.say)
         with aside, kept_warm(ready.runtime) as runtime:
-            run = _Run(options, plan, workspace, runtime, slots, show)
-            _search(run, open_study(workspace, options, plan.study, show), settings)
+            run = _Run(options, plan, workspace, runtime, slots, display)
+            _search(run, open_study(workspace, options, plan.study, display.say), settings)
+
+
+def _checked(options: SearchOptions, workspace: Workspace) -> SearchOptions:
+    """The options with what their networks say. Raises SearchError where something cannot be as it is."""
+    check_precision()
+    options = check_networks(options)
+    check_space(options, workspace)
+    check_validation_fraction(options)
+    if options.transfer_learning is not None:
+        check_transfer_learning_file(options.transfer_learning)
+    return options
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,16 @@ class _Run:
     workspace: Workspace
     runtime: Runtime
     slots: Sequence[Slot]
-    show: Callable[[str], None]
+    display: Display
 
 
 def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tuple[str, str]]) -> None:
     """Joins the study that other drivers work on too, in this folder or in others."""
     from rml_shared_study import open_shared_study
 
-    study = open_shared_study(run.workspace, run.options, run.plan, shared, run.show)
+    study = open_shared_study(run.workspace, run.options, run.plan, shared, run.display.say)
     try:
-        with one_of_several_in(run.workspace, study.identity, run.show):
+        with one_of_several_in(run.workspace, study.identity, run.display.say):
             run.runtime.remove_leftovers(is_gone)
             with kept_warm(run.runtime) as runtime:
                 _search(replace(run, runtime=runtime), study, settings)
@@ -128,51 +129,53 @@ def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tupl
 
 
 def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) -> None:
-    from rml_search.search import Search
-    from rml_tracking import tracked
-
-    options, plan, workspace, show = run.options, run.plan, run.workspace, run.show
-    show(settings_table(settings))
+    options, plan, workspace, display = run.options, run.plan, run.workspace, run.display
+    display.settings(settings)
     study.remember_run(describe_run(sys.argv, settings))
     with nullcontext() if plan.shared is None else setting_up(workspace):
-        hold_out_validation_images(options, workspace, show)
-    observer = tracked(PlainObserver(options, show), plan.tracking, study, workspace)
-    running = Search(options, workspace, run.runtime, study, observer, plan.limits, run.slots, plan.keep_top)
-    try:
-        with closing(observer), study.errors(workspace):
-            running.run()
-    finally:
-        with study.errors(workspace):
-            records = running.records
-            show(best_table(records, by_validation=options.validation_fraction is not None))
-            if len(options.objectives) > 1:
-                show(pareto_table(records))
-            study.close()
-    if running.ended_early is not None:
-        show(f"The search has ended before {options.num_trials} trials: {running.ended_early}")
+        hold_out_validation_images(options, workspace, display.say)
+    running, records = _run_trials(run, study)
     if plan.confirm is not None:
         from rml_confirmation import confirm
 
-        ranked = confirm(plan.confirm, running, records, lambda own: PlainObserver(own, show), show)
-        show(confirmation_table(ranked))
+        display.confirmed(confirm(plan.confirm, running, records, display.watching, display.say))
     if options.validation_fraction is not None:
         # Of drivers in one folder the first one does it, and the others show what it has found.
         with nullcontext() if plan.shared is None else writing_results(workspace):
             found = None if plan.shared is None else read_last_inference(workspace)
-            show(test_accuracy_table(found or _evaluate_on_test_images(workspace, run.runtime, options.num_procs)))
-    show(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
+            display.tested(found or _evaluate_on_test_images(workspace, run.runtime, options.num_procs))
+    display.results(workspace)
     if plan.writes_report:
-        write_report_softly(workspace, show)
+        from rml_report import write_report_softly
+
+        write_report_softly(workspace, display.say)
 
 
-def write_report_softly(workspace: Workspace, show: Callable[[str], None]) -> None:
-    """Writes the report as the last thing: the search is done, whatever becomes of its page."""
+def _run_trials(run: _Run, study: OptunaStudy) -> tuple[Search, Sequence[TrialRecord]]:
+    """Runs the trials, and tells how they have ended, whatever ended them; the study is closed then."""
+    from rml_search.search import Search
+    from rml_tracking import tracked
+
+    options, plan, workspace, display = run.options, run.plan, run.workspace, run.display
+    running: Search | None = None
+    error: str | None = None
     try:
-        from rml_report import write_report
-
-        show(f"The report is {shown(write_report(workspace, workspace.report))}")
-    except Exception as error:  # noqa: BLE001 - told in one line: it must not turn a search that worked into a failure
-        show(f"No report was written: {' '.join(str(error).split())}; `report` writes it again")
+        with (
+            study.errors(workspace),
+            display.watching(SearchPart(options, study.records())) as watching,
+            closing(tracked(watching, plan.tracking, study, workspace)) as observer,
+        ):
+            running = Search(options, workspace, run.runtime, study, observer, plan.limits, run.slots, plan.keep_top)
+            running.run()
+    except BaseException as problem:
+        error = str(problem)
+        raise
+    finally:
+        with study.errors(workspace):
+            records = study.records()
+            display.searched(SearchEnd(options, records, None if running is None else running.ended_early, error))
+            study.close()
+    return running, records
 
 
 def _evaluate_on_test_images(workspace: Workspace, runtime: Runtime, num_procs: int) -> InferenceResult:

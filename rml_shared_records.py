@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 from pydantic import TypeAdapter
 
-from rml_optuna import RECORD
+from rml_records import RECORD
 from rml_search.errors import NoResultsError
 from rml_search.options import SharedChoice
 from rml_search.results import TrialRecord

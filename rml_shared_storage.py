@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy
@@ -19,7 +20,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from rml_search.errors import OptionError, StudyError
+from rml_search.errors import NoResultsError, OptionError, StudyError
 
 #: What tells of a storage that does not answer, now or at all.
 STORAGE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)
@@ -27,6 +28,7 @@ STORAGE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSErr
 _JOURNAL = "journal:"
 _CONNECT_SECONDS = 10
 _TURN_SECONDS = 30
+_CONNECTION: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_SECONDS}}
 
 #: The kind of a database -> the Python driver that our extras bring, and the extra.
 _DATABASES = {"postgresql": ("psycopg", "postgres"), "mysql": ("pymysql", "mysql"), "mariadb": ("pymysql", "mysql")}
@@ -138,28 +140,41 @@ def open_shared_storage(address: StorageAddress, study_name: str) -> SharedStora
 
 
 def _open_journal(address: StorageAddress, path: Path) -> SharedStorage:
+    return SharedStorage(address, _journal(address, path), _FileTurn(path))
+
+
+def _journal(address: StorageAddress, path: Path) -> JournalStorage:
     try:
-        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
     except (ValueError, KeyError, TypeError, AssertionError):
         raise StudyError(f"{address.text} is no journal of Optuna's: name another file") from None
-    return SharedStorage(address, storage, _FileTurn(path))
 
 
-def _open_database(address: StorageAddress, url: sqlalchemy.URL, study_name: str) -> SharedStorage:
-    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    settings = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_SECONDS}}
+def _url_text(url: sqlalchemy.URL) -> str:
+    """As Optuna takes it, which fills in what stands in braces."""
+    return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+
+
+@contextmanager
+def _package_of(address: StorageAddress, url: sqlalchemy.URL) -> Iterator[None]:
+    """Tells of the package that a kind of database needs where it is missing."""
     try:
-        engine = sqlalchemy.create_engine(url, **settings)
+        yield
     except (ImportError, NoSuchModuleError):
         extra = _DATABASES[url.get_backend_name()][1]
         raise StudyError(
             f"--storage {address.text} needs the package {url.get_driver_name()}: "
             f"pip install 'rml-optimization[{extra}]'"
         ) from None
+
+
+def _open_database(address: StorageAddress, url: sqlalchemy.URL, study_name: str) -> SharedStorage:
+    with _package_of(address, url):
+        engine = sqlalchemy.create_engine(url, **_CONNECTION)
     try:
         # Two drivers must not make the tables at the same time.
         with _DatabaseTurn(engine, "tables").held():
-            storage = RDBStorage(text, engine_kwargs=dict(settings), skip_compatibility_check=True)
+            storage = RDBStorage(_url_text(url), engine_kwargs=dict(_CONNECTION), skip_compatibility_check=True)
     except BaseException:
         engine.dispose()
         raise
@@ -172,6 +187,44 @@ def _open_database(address: StorageAddress, url: sqlalchemy.URL, study_name: str
             "use another database, or the command `optuna storage upgrade`"
         )
     return opened
+
+
+@contextmanager
+def storage_to_read(address: StorageAddress) -> Iterator[BaseStorage]:
+    """A storage that others may be writing to; it must be there. Nothing is written, and no turn is taken.
+
+    Raises:
+        NoResultsError: it is not there.
+        StudyError: it cannot be reached or used.
+    """
+    with storage_errors(address):
+        if isinstance(address.place, Path):
+            if not address.place.is_file():
+                raise NoResultsError(f"there is no file {address.text}: no search has begun there")
+            yield _journal(address, address.place)
+            return
+        if not _has_tables(address, address.place):
+            raise NoResultsError(f"{address.text} holds no study: no search has begun there")
+        storage = RDBStorage(
+            _url_text(address.place),
+            engine_kwargs={**_CONNECTION, "execution_options": {"postgresql_readonly": True}},
+            skip_compatibility_check=True,
+            skip_table_creation=True,
+        )
+        try:
+            yield storage
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def _has_tables(address: StorageAddress, url: sqlalchemy.URL) -> bool:
+    with _package_of(address, url):
+        engine = sqlalchemy.create_engine(url, **_CONNECTION)
+    try:
+        return bool(sqlalchemy.inspect(engine).has_table("studies"))
+    finally:
+        engine.dispose()
 
 
 @contextmanager

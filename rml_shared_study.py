@@ -20,7 +20,8 @@ from optuna.trial import TrialState as OptunaState
 
 from rml_artifacts import ModelStore, open_model_store
 from rml_distributions import DIRECTIONS
-from rml_optuna import RECORD, REPEATS, OptunaStudy, parse_point
+from rml_optuna import OptunaStudy, parse_point
+from rml_records import BEAT, DRIVER, NUM_TRIALS, RECORD, REPEATS, SETTINGS, beats_of
 from rml_samplers import build_pruner
 from rml_search.driver import Driver, is_gone, parse_driver, this_driver
 from rml_search.errors import StudyError
@@ -30,6 +31,7 @@ from rml_search.interruption import interruptions_allowed
 from rml_search.options import PrunerName, SearchOptions, SharedChoice, StudyChoice
 from rml_search.paths import Workspace
 from rml_search.plan import SearchPlan
+from rml_search.progress import RunningTrial
 from rml_search.results import TrialRecord, TrialResult, best_records
 from rml_search.study import Suggestion
 from rml_search.study_settings import check_same_study, study_settings
@@ -41,6 +43,7 @@ from rml_shared_storage import (
     reason_of,
     storage_errors,
 )
+from rml_status import running_trials
 from rml_storage import load_other_study
 from rmldnn_contract.training_log import EpochRecord
 
@@ -50,10 +53,7 @@ PATIENCE_SECONDS = 300.0
 FRESH_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 
-_SETTINGS = "settings"
 _IDENTITY = "identity"  #: tells a study from another of the same name
-_DRIVER = "driver"  #: of a trial: who runs it
-_BEAT = "driver:"  #: of the study, with the driver's name: its last sign of life
 
 Answer = TypeVar("Answer")
 
@@ -121,7 +121,7 @@ class SharedStudy(OptunaStudy):
                     return None
                 suggestion = OptunaStudy.ask(self)
                 if suggestion is not None:
-                    self._running[suggestion.number].set_user_attr(_DRIVER, self.driver.name)
+                    self._running[suggestion.number].set_user_attr(DRIVER, self.driver.name)
                 self._read = None
                 return suggestion
 
@@ -167,6 +167,15 @@ class SharedStudy(OptunaStudy):
 
         return self._patiently(look)
 
+    def running_elsewhere(self) -> Sequence[RunningTrial] | None:
+        """The trials of other drivers; None while the storage does not answer."""
+        try:
+            trials = self.study.get_trials(deepcopy=False)
+        except STORAGE_ERRORS:
+            return None  # what needs an answer waits for it
+        self._read, self._read_at = trials, time.monotonic()
+        return running_trials([trial for trial in trials if trial.number not in self._running], self.study.user_attrs)
+
     @contextmanager
     def settling(self) -> Iterator[Sequence[TrialRecord]]:
         """The records as they are now, with the best checkpoints at hand, while no other driver writes results here."""
@@ -180,10 +189,10 @@ class SharedStudy(OptunaStudy):
     def where(self, record: TrialRecord) -> str | None:
         """Who has the checkpoint of a trial that is not in this folder; None where it should be."""
         trial = next(trial for trial in self._trials() if trial.number == record.number)
-        name = trial.user_attrs.get(_DRIVER, "")
+        name = trial.user_attrs.get(DRIVER, "")
         if name == self.driver.name or self.models is not None:
             return None
-        folder = self.study.user_attrs.get(_BEAT + name, {}).get("folder")
+        folder = self.study.user_attrs.get(BEAT + name, {}).get("folder")
         if folder == str(self.workspace.root):
             return None
         driver = parse_driver(name)
@@ -195,7 +204,7 @@ class SharedStudy(OptunaStudy):
     def recover(self) -> int:
         """Ends what lost drivers have left running, and puts it first in line; how many trials. Call it in turn."""
         self._looked_at = time.monotonic()
-        beats = self._beats()
+        beats = beats_of(self.study.user_attrs)
         self._lost = self._watch.lost(beats) | {name for name in beats if is_gone(name)}
         num_left = super().recover()
         if num_left:
@@ -203,7 +212,7 @@ class SharedStudy(OptunaStudy):
         return num_left
 
     def _is_left(self, trial: FrozenTrial) -> bool:
-        name = trial.user_attrs.get(_DRIVER)
+        name = trial.user_attrs.get(DRIVER)
         if name == self.driver.name:  # or its answer was lost on the way
             return trial.number not in self._running
         return name is None or name in self._lost  # without a name it was being drawn, by a driver that had the turn
@@ -237,7 +246,7 @@ class SharedStudy(OptunaStudy):
                 if stored.state is OptunaState.RUNNING:
                     tell()
                     return True
-                return stored.user_attrs.get(_DRIVER) == self.driver.name and RECORD in stored.user_attrs
+                return stored.user_attrs.get(DRIVER) == self.driver.name and RECORD in stored.user_attrs
 
         is_ours = self._patiently(end)
         self._running.pop(result.number, None)
@@ -249,15 +258,7 @@ class SharedStudy(OptunaStudy):
 
     def _tell_beat(self, number: int) -> None:
         beat = {**asdict(Beat(number, self.heartbeat_seconds)), "folder": str(self.workspace.root)}
-        self.study.set_user_attr(_BEAT + self.driver.name, beat)
-
-    def _beats(self) -> dict[str, Beat]:
-        attributes = self.study.user_attrs
-        return {
-            key.removeprefix(_BEAT): Beat(value["number"], value["interval"])
-            for key, value in attributes.items()
-            if key.startswith(_BEAT)
-        }
+        self.study.set_user_attr(BEAT + self.driver.name, beat)
 
     # --- checkpoints -----------------------------------------------------------------------------------
 
@@ -382,14 +383,15 @@ def _open(storage: SharedStorage, options: SearchOptions, choice: StudyChoice, n
         pruner=build_pruner(pruner, options.num_epochs),
         load_if_exists=True,
     )
-    settings, stored = study_settings(options), study.user_attrs.get(_SETTINGS)
+    settings, stored = study_settings(options), study.user_attrs.get(SETTINGS)
     place = f"the study {name} in {storage.address.text}"
     if stored is not None:
         check_same_study(stored, settings, place=place, advice="give the same options, or another --study-name")
     elif study.get_trials(deepcopy=False):
         raise StudyError(f"{place} was made by another program: choose another --study-name")
     else:
-        study.set_user_attr(_SETTINGS, settings)
+        study.set_user_attr(SETTINGS, settings)
+    study.set_user_attr(NUM_TRIALS, options.num_trials)
     if _IDENTITY not in study.user_attrs:
         study.set_user_attr(_IDENTITY, uuid.uuid4().hex)
     return study

@@ -1,6 +1,6 @@
 """The study's database: SQLite files, as Optuna lays them out.
 
-With ``rml_optuna`` and ``rml_samplers`` the only module that imports Optuna.
+One of the modules that import Optuna.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from pathlib import Path
 import optuna
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
 
 from rml_search.errors import StudyError
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, shown
 from rml_search.study_settings import study_settings
 
+#: The name of the study of a search that has its folder for itself.
+STUDY_NAME = "rml-optimization"
 _LOCK_SECONDS = 60.0
 #: How the names of studies begin that train the best trials of another one again.
 CONFIRMATION = "confirmation/"
@@ -107,3 +110,22 @@ def open_storage(workspace: Workspace) -> optuna.storages.RDBStorage:
         return connection
 
     return optuna.storages.RDBStorage(storage_url(workspace), engine_kwargs={"creator": connect})
+
+
+@contextmanager
+def snapshot(database: Path) -> Iterator[optuna.storages.RDBStorage]:
+    """A copy of a SQLite database in memory, whole even while another process writes; nothing is written there."""
+    # Without a journal nothing is under way, and "immutable" keeps SQLite from making one beside the file.
+    is_quiet = not database.with_name(database.name + "-wal").exists()
+    address = f"{database.as_uri()}?mode=ro" + "&immutable=1" * is_quiet
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as copy:
+        with closing(sqlite3.connect(address, uri=True)) as source:
+            source.backup(copy)
+        storage = optuna.storages.RDBStorage(
+            "sqlite://", engine_kwargs={"creator": lambda: copy, "poolclass": StaticPool}
+        )
+        try:
+            yield storage
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()

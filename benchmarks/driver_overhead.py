@@ -5,6 +5,7 @@
 - Trials that do nothing, with 1 and with 50 reports, against ``study.optimize`` of plain Optuna: with SQLite as it
   comes, and with the write-ahead log that a search uses. A search writes more: configuration, log, list_acc.json, and
   the best model with its digest.
+- Trials with 50 reports with the live view on a terminal, against the same without any display.
 - A trial in a container against ``docker run --rm`` of the same configuration, without a driver.
 - ``--help`` against that of a Typer program of five lines.
 
@@ -14,16 +15,20 @@ The two of a pair take turns, and medians are compared.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 
 import optuna
@@ -33,6 +38,9 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
 from rml_optuna import open_study
+from rml_search.display import SearchPart
+from rml_search.live_display import LiveDisplay
+from rml_search.observer import SearchObserver
 from rml_search.options import SearchOptions, StudyChoice
 from rml_search.paths import Workspace
 from rml_search.runtime.base import CONTAINER_DIRECTORY, EngineExit, EngineRun, Runtime
@@ -113,6 +121,8 @@ class Silent:
 
     def trial_finished(self, *_: object) -> None: ...
 
+    def others_seen(self, *_: object) -> None: ...
+
     def note(self, text: str) -> None: ...
 
 
@@ -123,7 +133,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    rows = [*_trial_rows(arguments.rounds), _container_row(arguments.image, arguments.rounds)]
+    rows = [
+        *_trial_rows(arguments.rounds),
+        _view_row(arguments.rounds),
+        _container_row(arguments.image, arguments.rounds),
+    ]
     rows.append(_help_row(5 * arguments.rounds))
     headers = ["", "ours, ms", "against", "it, ms", "ratio", "goal"]
     print(tabulate(rows, headers=headers, floatfmt=("", ".1f", "", ".1f", ".2f", "")))
@@ -175,21 +189,46 @@ def _plain(folder: Path, num_epochs: int, logs_ahead: bool) -> float:
     return time.perf_counter() - start
 
 
-def _ours(folder: Path, num_epochs: int) -> float:
+def _ours(folder: Path, num_epochs: int, *, is_watched: bool = False) -> float:
     write_synthetic_data(folder / "data", num_train=2, num_test=1, size=32, seed=0)
     (folder / "layers.json").write_text("[]")
     options = SearchOptions(
         NUM_TRIALS, num_epochs, ("adam", "sgd"), ("bce", "dice"), (folder / "layers.json",), folder / "data", seed=0
     )
-    return _search(Workspace(folder), options, NoRuntime(Workspace(folder)))
+    return _search(Workspace(folder), options, NoRuntime(Workspace(folder)), is_watched=is_watched)
 
 
-def _search(workspace: Workspace, options: SearchOptions, runtime: Runtime) -> float:
+def _view_row(rounds: int) -> list[object]:
+    watched = _in_new_folder(lambda folder: _ours(folder, 50, is_watched=True))
+    mine, its, ratio = _compare(watched, _in_new_folder(lambda folder: _ours(folder, 50)), rounds)
+    return ["trial with 50 reports, watched", mine / NUM_TRIALS, "not watched", its / NUM_TRIALS, ratio, "1 ms above"]
+
+
+@contextmanager
+def _watched(options: SearchOptions) -> Iterator[SearchObserver]:
+    """The live view on a terminal of 80 columns and 24 rows, which nobody sees."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    threading.Thread(target=_read_on, args=(master,), daemon=True).start()
+    watching = LiveDisplay(lambda _: None).watching(SearchPart(options, []))
+    with os.fdopen(slave, "w") as terminal, redirect_stdout(terminal), watching as observer:
+        yield observer
+
+
+def _read_on(master: int) -> None:
+    with suppress(OSError):  # until the terminal is closed
+        while os.read(master, 65536):
+            pass
+    os.close(master)
+
+
+def _search(workspace: Workspace, options: SearchOptions, runtime: Runtime, *, is_watched: bool = False) -> float:
     study = open_study(workspace, options, StudyChoice(allows_duplicates=True), print)
-    search = Search(options, workspace, runtime, study, Silent())
-    start = time.perf_counter()
-    search.run()
-    seconds = time.perf_counter() - start
+    with _watched(options) if is_watched else nullcontext(Silent()) as observer:
+        search = Search(options, workspace, runtime, study, observer)
+        start = time.perf_counter()
+        search.run()
+        seconds = time.perf_counter() - start
     study.close()
     return seconds
 

@@ -37,7 +37,12 @@ class Driver:
     @property
     def is_gone(self) -> bool:
         """Whether the process has certainly ended; of one on another machine, or in a container, nobody can say."""
-        return bool(self.kernel) and self.kernel == _kernel() and _started(self.process) != self.started
+        return self.is_here and _started(self.process) != self.started
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is, or was, a process that this one can see."""
+        return bool(self.kernel) and self.kernel == _kernel()
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from rml_search.hyperparameters import Hyperparameters
+from rml_search.progress import RunningTrial
 from rml_search.results import TrialRecord, TrialResult
 from rmldnn_contract.training_log import EpochRecord
 
@@ -20,6 +22,14 @@ class SearchObserver(Protocol):
 
     def trial_finished(self, result: TrialResult, best: TrialRecord | None) -> None:
         """A trial has ended; ``best`` is the best one so far, this one included."""
+
+    def others_seen(self, records: Sequence[TrialRecord], running: Sequence[RunningTrial]) -> None:
+        """Once in a while, where several drivers share a study.
+
+        Args:
+            records: of all trials that have ended, whoever ran them.
+            running: the trials that other drivers run.
+        """
 
     def note(self, text: str) -> None:
         """Something a person should know."""

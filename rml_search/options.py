@@ -239,7 +239,10 @@ class SharedChoice:
 
 
 def shared_choice(
-    storage: str | None, study_name: str | None, artifacts: str | None = None, heartbeat: float = 15.0
+    storage: str | None,
+    study_name: str | None,
+    artifacts: str | None = None,
+    heartbeat: float = SharedChoice.heartbeat_seconds,
 ) -> SharedChoice | None:
     """What the options of a shared study say together; None without ``--storage``. Raises OptionError."""
     if storage is not None:

@@ -17,6 +17,7 @@ from rml_search.inference import InferenceResult
 from rml_search.options import PRECISION_VARIABLE, SearchOptions, StudyChoice
 from rml_search.paths import shown
 from rml_search.prepare import PrepareSummary
+from rml_search.progress import RunningTrial
 from rml_search.results import TrialRecord, TrialResult, TrialState, best_epoch, best_record, pareto_front
 from rml_search.runtime.choice import ReadyRuntime
 from rml_search.search_space import LAYERS, LEARNING_RATE, Dimension
@@ -245,6 +246,9 @@ class PlainObserver:
             is_best = best.number == result.number
             text += ", the best so far" if is_best else f" (best {best.max_acc:.3f}, trial {best.number})"
         self._show(head + text + (f"; {result.reason}" if result.reason else ""))
+
+    def others_seen(self, records: Sequence[TrialRecord], running: Sequence[RunningTrial]) -> None:
+        """Nothing: each driver tells of its own trials."""
 
     def note(self, text: str) -> None:
         """The text, as it is."""

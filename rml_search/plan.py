@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rml_search.display_name import DisplayName
 from rml_search.errors import OptionError
 from rml_search.executor.options import SlurmOptions
 from rml_search.limits import Limits
@@ -18,6 +19,7 @@ class SearchPlan:
 
     ``keep_top``: of so many trials, the best ones, the checkpoints are kept. ``confirm``: the best ones are trained
     again at the end. ``shared``: the study is one that several drivers work on. ``slurm``: these are jobs of a cluster.
+    ``display``: how it is shown.
     """
 
     study: StudyChoice = field(default_factory=StudyChoice)
@@ -29,6 +31,7 @@ class SearchPlan:
     shared: SharedChoice | None = None
     slurm: SlurmOptions | None = None
     tracking: TrackingChoice = field(default_factory=TrackingChoice)
+    display: DisplayName = DisplayName.PLAIN
 
     def __post_init__(self) -> None:
         if self.keep_top < 1:

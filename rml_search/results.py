@@ -46,6 +46,7 @@ class TrialResult:
         is_machines_fault: whether the same hyperparameters may well work at another time: memory that others took,
             a container that was killed, an engine that hung.
         is_broken_off: whether the search ended it for a reason that has nothing to do with the trial.
+        is_tried_again: whether its hyperparameters get another trial, so that this one does not count.
     """
 
     number: int
@@ -57,6 +58,7 @@ class TrialResult:
     exit_status: ExitStatus | None = None
     is_machines_fault: bool = False
     is_broken_off: bool = False
+    is_tried_again: bool = False
 
     @property
     def best_epoch(self) -> EpochRecord | None:

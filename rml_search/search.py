@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -34,6 +35,9 @@ from rmldnn_contract.training_log import EpochRecord
 
 #: How often limits in time are looked at.
 _TICK_SECONDS = 0.25
+
+#: How often the observer is told of trials that other drivers run.
+_OTHERS_SECONDS = 2.0
 
 #: How long to wait before the engine is tried again that could not be started; each time that much longer.
 RETRY_SECONDS = 5.0
@@ -94,6 +98,7 @@ class Search:
     _failures_in_a_row: int = 0
     _has_told_of_others: bool = False
     _told_of_checkpoint: str = ""
+    _told_of_others: float = -math.inf
     _started: float = 0.0
 
     @property
@@ -144,6 +149,7 @@ class Search:
             if event is not None:
                 self._handle(event)
             self.study.keep_up()
+            self._tell_of_others()
             self._enforce_limits()
 
     def _next_event(self) -> _Event | None:
@@ -151,6 +157,15 @@ class Search:
             return self._events.get(timeout=_TICK_SECONDS)
         except queue.Empty:
             return None
+
+    def _tell_of_others(self) -> None:
+        now = time.monotonic()
+        if now - self._told_of_others < _OTHERS_SECONDS:
+            return
+        self._told_of_others = now
+        running = self.study.running_elsewhere()
+        if running is not None:
+            self.observer.others_seen(self.records, running)
 
     def _num_counted(self) -> int:
         return sum(not record.tried_again for record in self.records)
@@ -274,8 +289,10 @@ class Search:
         fails_by_chance = result.state is TrialState.FAILED and result.is_machines_fault
         could_not_run = result.is_broken_off or result.every_trial_would_fail
         if could_not_run and result.state is TrialState.FAILED:
+            result = replace(result, is_tried_again=True)
             self.study.try_again(result, attempt)
         elif fails_by_chance and attempt < self.limits.retries:
+            result = replace(result, is_tried_again=True)
             self.study.try_again(result, attempt + 1)
         else:
             self.study.finish(result, self._digest_if_kept(result))

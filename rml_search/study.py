@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rml_search.hyperparameters import Hyperparameters
+from rml_search.progress import RunningTrial
 from rml_search.results import TrialRecord, TrialResult
 from rmldnn_contract.training_log import EpochRecord
 
@@ -46,6 +47,9 @@ class Study(Protocol):
 
     def num_running_elsewhere(self) -> int:
         """How many trials other drivers of the same study run, as far as is known."""
+
+    def running_elsewhere(self) -> Sequence[RunningTrial] | None:
+        """These trials, to be shown; None where there are no other drivers, or nobody can say just now."""
 
     def settling(self) -> AbstractContextManager[Sequence[TrialRecord]]:
         """The records to write results of, while no other driver writes them here."""

@@ -14,6 +14,7 @@ from rml_search.addresses import without_password
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.observer import SearchObserver
 from rml_search.paths import Workspace
+from rml_search.progress import RunningTrial
 from rml_search.results import TrialRecord, TrialResult
 from rmldnn_contract.training_log import EpochRecord, read_epochs
 
@@ -157,6 +158,10 @@ class TrackedObserver:
         self._observer.trial_finished(result, best)
         record, now = result.to_record(), time.time()
         self._put(lambda log: log.end(record, now))
+
+    def others_seen(self, records: Sequence[TrialRecord], running: Sequence[RunningTrial]) -> None:
+        """As the observer: each driver logs its own trials."""
+        self._observer.others_seen(records, running)
 
     def note(self, text: str) -> None:
         """As the observer."""

@@ -24,6 +24,10 @@ SUBMITTING_OPTIONS: Mapping[str, int] = MappingProxyType(
         "--slurm-account": 1,
         "--slurm-option": 1,
         "--no-wait": 0,
+        "--plain": 0,
+        "--quiet": 0,
+        "-q": 0,
+        "--json": 0,
         # What is done once for the study, and not by each worker again.
         "--fresh": 0,
         "--enqueue": 1,

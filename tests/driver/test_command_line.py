@@ -41,8 +41,8 @@ def test_help_names_every_option_and_verb_in_80_columns(type_in):
         --lr-scheduler --no-lr-scheduler --lr-scheduler-gamma -lr-gamma --transfer-learning -tl --runtime --data
         --batch-size --test-batch-size --image-size --seed --executor --workers --no-wait
         --slurm-partition --slurm-gpus --slurm-cpus --slurm-memory --slurm-time --slurm-account --slurm-option
-        --install-completion --show-completion
-        --report --no-report --tensorboard --mlflow infer best report prepare demo doctor"""
+        --install-completion --show-completion --report --no-report --tensorboard --mlflow
+        --plain --quiet -q --json infer best status report prepare demo doctor"""
     for option in options.split():
         assert option in answer.stdout, option
     assert max(map(len, answer.stdout.splitlines())) <= 80
@@ -50,7 +50,7 @@ def test_help_names_every_option_and_verb_in_80_columns(type_in):
         assert f"[default: {default}" in " ".join(answer.stdout.split()), default
 
 
-@pytest.mark.parametrize("verb", ["infer", "best", "report", "prepare", "demo", "doctor"])
+@pytest.mark.parametrize("verb", ["infer", "best", "status", "report", "prepare", "demo", "doctor"])
 def test_verbs_have_help(type_in, verb):
     answer = type_in(verb, "--help")
     assert answer.returncode == 0
@@ -76,6 +76,13 @@ def test_verbs_have_help(type_in, verb):
         ([*NEEDED, "--executor", "slurm", "--slurm-time", "soon"], "--slurm-time must be a time", 2),
         (["best"], "run a search in this folder first", 4),
         (["report"], "run a search in this folder first", 4),
+        (["status"], "there is no study.db, so no search has begun in this folder", 4),
+        (["status", "data"], "there is no data/study.db, so no search has begun in this folder", 4),
+        (["status", "data", "--storage", "a.journal"], "name a folder or --storage, not both", 2),
+        (["status", "--storage", "a.journal"], "there is no file a.journal: no search has begun there", 4),
+        (["status", "--study-name", "a"], "--study-name needs --storage", 2),
+        ([*NEEDED, "--plain", "--json"], "--plain and --json exclude each other", 2),
+        (["--json", "status"], "--json stands before status: put it after", 2),
         (["infer"], "run a search first", 67),
         (["prepare", "nowhere", "--out", "new"], "nowhere", 65),
         (["prepare", "data", "--out", "data/new"], "lies in data itself", 65),
