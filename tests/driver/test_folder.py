@@ -25,9 +25,9 @@ def test_a_folder_without_locks_is_one_line(workspace, monkeypatch):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(WriteError, match=r"no file can be locked in .* \(Function not implemented\)"):
-        with one_of_several_in(workspace, "one", print):
-            raise AssertionError("not locked")
+    expected = pytest.raises(WriteError, match=r"no file can be locked in .* \(Function not implemented\)")
+    with expected, one_of_several_in(workspace, "one", print):
+        raise AssertionError("not locked")
 
 
 def test_a_shared_lock_is_one_that_network_folders_have(workspace, monkeypatch):
