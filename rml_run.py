@@ -18,6 +18,7 @@ from rml_search.links import check_links
 from rml_search.lock import only_search_in
 from rml_search.network_file import check_networks
 from rml_search.options import RuntimeChoice, SearchOptions, SharedChoice, check_precision, check_transfer_learning_file
+from rml_search.packing import Packing, choose, describe_rates
 from rml_search.paths import Workspace, shown
 from rml_search.plain_output import (
     PlainObserver,
@@ -32,7 +33,7 @@ from rml_search.plan import SearchPlan
 from rml_search.results import earlier_results_aside, finish_move_back
 from rml_search.run_record import describe_run
 from rml_search.runtime.base import Runtime
-from rml_search.runtime.choice import prepare_runtime
+from rml_search.runtime.choice import ReadyRuntime, prepare_runtime
 from rml_search.runtime.warm import kept_warm
 from rml_search.space_check import check_space
 from rml_search.study_settings import check_inputs_stay, data_places
@@ -66,16 +67,17 @@ def run_search(
         check_transfer_learning_file(options.transfer_learning)
     summary = None if options.data is None else check_data_set(options.data)
     ready = prepare_runtime(choice, workspace, choice.gpu, options.num_procs, show)
-    slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
+    # Also where it is to be measured: what one trial may not have, several may not.
+    slots = plan_slots(plan.jobs.num_jobs or 1, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
     if ready.runtime.in_container:
         check_links((place for place in data_places(options) if place.is_dir()), workspace)
     if plan.shared is not None:
-        settings = settings_rows(options, plan.study, summary, ready, len(slots))
-        _search_with_others(_Run(options, plan, workspace, ready.runtime, slots, show), plan.shared, settings)
+        settings = settings_rows(options, plan.study, summary, ready, plan.jobs.num_jobs)
+        _search_with_others(_Run(options, plan, workspace, ready.runtime, slots, show, ready), plan.shared, settings)
         return
     with only_search_in(workspace):
         ready.runtime.remove_leftovers()
-        settings = settings_rows(options, plan.study, summary, ready, len(slots))
+        settings = settings_rows(options, plan.study, summary, ready, plan.jobs.num_jobs)
         finish_move_back(workspace)
         # A study that is there is gone on with; anything else that is there makes place.
         goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
@@ -83,7 +85,7 @@ def run_search(
             check_inputs_stay(options, workspace)
         aside = nullcontext() if goes_on else earlier_results_aside(workspace, show)
         with aside, kept_warm(ready.runtime) as runtime:
-            run = _Run(options, plan, workspace, runtime, slots, show)
+            run = _Run(options, plan, workspace, runtime, slots, show, ready)
             _search(run, open_study(workspace, options, plan.study, show), settings)
 
 
@@ -97,6 +99,7 @@ class _Run:
     runtime: Runtime
     slots: Sequence[Slot]
     show: Callable[[str], None]
+    ready: ReadyRuntime
 
 
 def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tuple[str, str]]) -> None:
@@ -121,6 +124,9 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
     study.remember_run(describe_run(sys.argv, settings))
     with nullcontext() if plan.shared is None else setting_up(workspace):
         hold_out_validation_images(options, workspace, show)
+    if plan.jobs.num_jobs is None:
+        with study.errors(workspace):
+            run = replace(run, slots=_measured_slots(run, study))
     observer = PlainObserver(options, show)
     running = Search(options, workspace, run.runtime, study, observer, plan.limits, run.slots, plan.keep_top)
     try:
@@ -145,6 +151,21 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
     show(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
     if plan.writes_report:
         write_report_softly(workspace, show)
+
+
+def _measured_slots(run: _Run, study: OptunaStudy) -> Sequence[Slot]:
+    """As many as were found to be fastest, now or in an earlier part of the search."""
+    packing = Packing(run.options, run.workspace, run.ready.runtime, run.plan.jobs, run.ready.num_gpus)
+    num_jobs = study.measured_jobs(packing.place)
+    if num_jobs is not None:
+        run.show(f"Trials at a time: {num_jobs} on each device, as measured when the search began")
+        return packing.slots(num_jobs)
+    run.show("Measuring how many trials at a time are the fastest ...")
+    rates = packing.measure()
+    num_jobs = choose(rates)
+    study.remember_jobs(packing.place, num_jobs)
+    run.show(describe_rates(num_jobs, rates))
+    return packing.slots(num_jobs)
 
 
 def write_report_softly(workspace: Workspace, show: Callable[[str], None]) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import sys
+import time
 import traceback
 from typing import NoReturn
 
@@ -22,6 +24,9 @@ _CHUNK_BYTES = 65536
 
 #: How long the output of a worker that has died is waited for; a process that it has left may hold it open.
 _SECONDS_FOR_LAST_WORDS = 1.0
+
+#: How long a worker may take when there is nothing to do any more; it gives a run at work a part of that.
+_SECONDS_TO_END = 5.0
 
 
 class _Relay:
@@ -120,7 +125,11 @@ class _Relay:
         """Nobody asks for more, or wants to know about the run at work."""
         self._socket.close()
         self._its_end.close()
-        self._wait_for_worker()
+        deadline = time.monotonic() + _SECONDS_TO_END
+        while self._pid is not None and os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(self._pid, signal.SIGKILL)
+            time.sleep(0.02)
         return 0
 
     def _wait_for_worker(self) -> int:

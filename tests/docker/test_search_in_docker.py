@@ -93,7 +93,7 @@ def containers(docker_client, folder: Path) -> Callable[[], list]:
     return lambda: docker_client.containers.list(all=True, filters=labels, ignore_removed=True)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> object:
+def wait_for(condition: Callable[[], object], seconds: float = 240) -> object:
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < deadline, "waited in vain"
@@ -181,7 +181,7 @@ def test_trials_share_containers_and_come_to_what_those_of_their_own_do(type_in,
             time.sleep(0.1)
         finish(process)
         entries = json.loads((folder / "list_acc.json").read_text())
-        return {entry["trial"]: (entry["max_acc"], entry["checkpoint_sha256"]) for entry in entries}
+        return {entry["number"]: (entry["max_acc"], entry["checkpoint_sha256"]) for entry in entries}
 
     warm = results()
     assert len(seen) == 2
@@ -221,11 +221,11 @@ def test_a_killed_container_is_a_failed_trial_with_its_reason_and_tried_again(ty
 
 def test_what_a_killed_search_has_left_goes_with_the_next_one(type_in, folder, containers):
     killed = type_in("-nt", "1", "-ne", "10000", *SEARCH[4:])
-    (left,) = wait_for(containers)
+    (left,) = wait_for(lambda: [container for container in containers() if container.status == "running"])
     killed.kill()
     killed.communicate()
     # Its worker has nobody to work for any more, and ends by itself.
-    wait_for(lambda: [container.status for container in containers()] == ["exited"], seconds=20)
+    wait_for(lambda: [container.status for container in containers()] == ["exited"])
     assert containers() == [left]
     finish(type_in("-nt", "1", *SEARCH[2:], "--fresh"))
     assert containers() == []
