@@ -117,6 +117,26 @@ def test_a_death_costs_the_trial_alone(warm, train, containers, dies):
     assert len(containers()) == 1
 
 
+def test_a_container_that_dies_beside_another_costs_its_own_trial(warm, train, containers):
+    first, has_begun = [], threading.Event()
+
+    def note(epoch):
+        if not first:
+            first.extend(containers())
+            has_begun.set()
+
+    def kill(epoch):
+        if epoch.epoch == 1:
+            first[0].kill()
+
+    with ThreadPoolExecutor(1) as thread:
+        lost = thread.submit(train, warm, 0, epochs=FOREVER, on_epoch=note, slot=ONE_THREAD)
+        assert has_begun.wait(120)
+        assert train(warm, 1, on_epoch=kill, slot=ONE_THREAD).state is TrialState.COMPLETE
+    assert (lost.result().state, lost.result().is_machines_fault) == (TrialState.FAILED, True)
+    assert train(warm, 2, slot=ONE_THREAD).state is TrialState.COMPLETE
+
+
 def test_a_container_that_died_idle_is_replaced(warm, train, containers):
     train(warm, 0, slot=ONE_THREAD)
     (first,) = containers()
@@ -154,7 +174,7 @@ def test_a_run_that_does_not_obey_is_killed_with_its_container(warm, train, cont
             os.kill(run_in(*containers()), signal.SIGSTOP)
             threading.Thread(target=control.end, args=(Verdict(TrialState.PRUNED, "pruned"),)).start()
 
-    assert train(warm, 0, epochs=FOREVER, on_epoch=on_epoch, control=control, slot=ONE_THREAD).state is not None
+    assert train(warm, 0, epochs=FOREVER, on_epoch=on_epoch, control=control, slot=ONE_THREAD).state in TrialState
     assert containers() == []
     assert train(warm, 1, slot=ONE_THREAD).state is TrialState.COMPLETE
 
