@@ -130,3 +130,12 @@ def test_a_run_that_dies_is_told_with_its_signal(mortal, endless):
     time.sleep(0.5)
     os.kill(relay.child(relay.child()), signal.SIGKILL)
     assert relay.finish() == ("", Ended(-signal.SIGKILL))
+
+
+def test_a_worker_that_does_not_end_is_killed(mortal):
+    relay = mortal()
+    worker = relay.child()
+    os.kill(worker, signal.SIGSTOP)
+    relay.process.stdin.close()
+    assert relay.process.wait(15) == 0
+    assert not Path(f"/proc/{worker}").exists()
