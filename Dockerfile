@@ -7,7 +7,6 @@
 # Needs BuildKit, the default builder since Docker 23 (before: DOCKER_BUILDKIT=1).
 FROM debian:bookworm-slim
 
-# The driver tells this engine from RocketML's image by the last label.
 LABEL org.opencontainers.image.title="rmldnn-torch" \
       org.opencontainers.image.description="An open engine for rmldnn configurations, on PyTorch" \
       org.opencontainers.image.licenses="Apache-2.0" \
@@ -47,7 +46,9 @@ COPY rmldnn_contract /opt/rmldnn/lib/python3.11/site-packages/rmldnn_contract
 COPY rmldnn_torch /opt/rmldnn/lib/python3.11/site-packages/rmldnn_torch
 RUN printf '%s\n' '#!/opt/rmldnn/bin/python' \
         'import sys' '' 'from rmldnn_torch.__main__ import main' '' 'sys.exit(main())' > /opt/rmldnn/bin/rmldnn \
-    && chmod 755 /opt/rmldnn/bin/rmldnn \
+    && printf '%s\n' '#!/opt/rmldnn/bin/python' \
+        'from rmldnn_torch.worker_on_streams import main' '' 'main()' > /opt/rmldnn/bin/rmldnn-worker \
+    && chmod 755 /opt/rmldnn/bin/rmldnn /opt/rmldnn/bin/rmldnn-worker \
     && cd /opt/rmldnn/lib/python3.11/site-packages \
     && chmod -R a+rX rmldnn_contract rmldnn_torch \
     && /opt/rmldnn/bin/python -m compileall -q rmldnn_contract rmldnn_torch
@@ -73,6 +74,10 @@ ENV OMPI_ALLOW_RUN_AS_ROOT=1 \
 ENV MALLOC_MMAP_THRESHOLD_=17179869184 \
     MALLOC_TRIM_THRESHOLD_=17179869184 \
     MALLOC_TOP_PAD_=268435456
+
+# The driver keeps a container of such an image for many trials: rmldnn_contract/worker_stream.py says how. It stands
+# here and not with the others, since a new label there would have all that lies between made anew.
+LABEL org.rmldnn-torch.worker="1"
 
 WORKDIR /home/ubuntu
 

@@ -72,7 +72,9 @@ def search_on_cluster(
     """
     workspace, plan, show = search.workspace, search.plan, display.say
     ready = ready_for_workers(search.options, workspace, choice, search.slurm)
-    settings = settings_rows(search.options, plan.study, data, ready, search.slurm.num_workers * plan.jobs.num_jobs)
+    settings = settings_rows(
+        search.options, plan.study, data, ready, search.slurm.num_workers * (plan.jobs.num_jobs or 1)
+    )
     progress = Progress(lambda: _records(workspace), search.options.num_trials, show)
     array = array_at_work(workspace, show, is_fresh=plan.study.is_fresh)
     try:
@@ -127,7 +129,7 @@ def _submit(search: ClusterSearch, settings: Sequence[tuple[str, str]], display:
 
 def _no_more_than_needed(search: ClusterSearch, num_left: int, show: Callable[[str], None]) -> SlurmOptions:
     """A worker without a trial would hold its place until the others have ended."""
-    num_needed = -(-num_left // search.plan.jobs.num_jobs)
+    num_needed = -(-num_left // (search.plan.jobs.num_jobs or 1))
     if num_needed >= search.slurm.num_workers:
         return search.slurm
     show(f"Trials left to run: {num_left}, for which {num_needed} worker{'s' * (num_needed > 1)} will do")

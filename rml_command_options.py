@@ -191,7 +191,9 @@ ArtifactsOption = Annotated[
 HeartbeatOption = Annotated[
     float, typer.Option("--heartbeat", metavar="S", help="A driver silent for four times as long is lost.")
 ]
-JobsOption = Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at a time.")]
+JobsOption = Annotated[
+    str, typer.Option("--jobs", "-j", metavar="N", help="Trials that run at a time; auto: as many as is fastest.")
+]
 DevicesOption = Annotated[
     str | None, typer.Option("--devices", metavar="LIST", help="GPUs to use, such as 0,1.  [default: all]")
 ]

@@ -26,6 +26,7 @@ from rml_search.options import (
     RuntimeName,
     SamplerName,
     StudyChoice,
+    parse_jobs,
     shared_choice,
     split_list,
 )
@@ -89,7 +90,7 @@ def search(
     study_name: options.StudyNameOption = None,
     artifacts: options.ArtifactsOption = None,
     heartbeat: options.HeartbeatOption = 15.0,
-    jobs: options.JobsOption = 1,
+    jobs: options.JobsOption = "1",
     devices: options.DevicesOption = None,
     timeout: options.TimeoutOption = None,
     trial_timeout: options.TrialTimeoutOption = None,
@@ -149,7 +150,7 @@ def search(
     )
     plan = SearchPlan(
         StudyChoice(sampler, pruner, fresh, allow_duplicates, warm_start, tuple(enqueue or ())),
-        JobChoice(jobs, split_list(devices)),
+        JobChoice(parse_jobs(jobs), split_list(devices)),
         Limits(timeout, trial_timeout, stall_timeout, target_accuracy, max_consecutive_failures, retries),
         keep_top,
         None if confirm is None else ConfirmOptions(confirm, confirm_seeds),

@@ -50,6 +50,9 @@ _MAX_DRAWS = 50
 _MAX_COUNTED_POINTS = 10_000
 _DRAWS_OF_SAMPLER = 5  #: then, of so many points that have been tried, come random ones
 
+#: Begins the name of the study's attribute that keeps what ``--jobs auto`` has found; the place follows.
+_MEASURED_JOBS = "jobs auto, "
+
 # User attributes of a trial.
 _ATTEMPT = "attempt"
 _ASKED_FOR = "asked_for"  #: a person has put it in line
@@ -99,6 +102,15 @@ class OptunaStudy:
     def remember_run(self, run: RunRecord) -> None:
         """Keeps how the search was begun, or went on."""
         self.study.set_user_attr(run.key, run.to_json())
+
+    def measured_jobs(self, place: str) -> int | None:
+        """How many trials at a time were found best for each device there, if that was measured."""
+        jobs = self.study.user_attrs.get(_MEASURED_JOBS + place)
+        return None if jobs is None else int(jobs)
+
+    def remember_jobs(self, place: str, num_jobs: int) -> None:
+        """Keeps what was found best, for when the search goes on."""
+        self.study.set_user_attr(_MEASURED_JOBS + place, num_jobs)
 
     def ask(self) -> Suggestion | None:
         """The next trial: first those put in line, then what the sampler draws."""

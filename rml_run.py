@@ -26,13 +26,14 @@ from rml_search.links import check_links
 from rml_search.lock import only_search_in
 from rml_search.network_file import check_networks
 from rml_search.options import RuntimeChoice, SearchOptions, SharedChoice, check_precision, check_transfer_learning_file
+from rml_search.packing import Packing, choose, describe_rates
 from rml_search.paths import Workspace
 from rml_search.plain_output import settings_rows
 from rml_search.plan import SearchPlan
 from rml_search.results import TrialRecord, earlier_results_aside, finish_move_back
 from rml_search.run_record import describe_run
 from rml_search.runtime.base import Runtime
-from rml_search.runtime.choice import prepare_runtime
+from rml_search.runtime.choice import ReadyRuntime, prepare_runtime
 from rml_search.runtime.warm import kept_warm
 from rml_search.space_check import check_space
 from rml_search.study_settings import check_inputs_stay, data_places
@@ -70,16 +71,17 @@ def run_search(
         search_on_cluster(ClusterSearch(options, plan, workspace, sys.argv[1:]), summary, choice, display)
         return
     ready = prepare_runtime(choice, workspace, choice.gpu, options.num_procs, display.say)
-    slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
+    # Also where it is to be measured: what one trial may not have, several may not.
+    slots = plan_slots(plan.jobs.num_jobs or 1, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
     if ready.runtime.in_container:
         check_links((place for place in data_places(options) if place.is_dir()), workspace)
+    run = _Run(options, plan, workspace, ready.runtime, slots, display, ready)
     if plan.shared is not None:
-        settings = settings_rows(options, plan.study, summary, ready, len(slots))
-        _search_with_others(_Run(options, plan, workspace, ready.runtime, slots, display), plan.shared, settings)
+        _search_with_others(run, plan.shared, settings_rows(options, plan.study, summary, ready, plan.jobs.num_jobs))
         return
     with only_search_in(workspace):
         ready.runtime.remove_leftovers()
-        settings = settings_rows(options, plan.study, summary, ready, len(slots))
+        settings = settings_rows(options, plan.study, summary, ready, plan.jobs.num_jobs)
         finish_move_back(workspace)
         # A study that is there is gone on with; anything else that is there makes place.
         goes_on = not plan.study.is_fresh and can_go_on(workspace, options)
@@ -87,8 +89,8 @@ def run_search(
             check_inputs_stay(options, workspace)
         aside = nullcontext() if goes_on else earlier_results_aside(workspace, display.say)
         with aside, kept_warm(ready.runtime) as runtime:
-            run = _Run(options, plan, workspace, runtime, slots, display)
-            _search(run, open_study(workspace, options, plan.study, display.say), settings)
+            study = open_study(workspace, options, plan.study, display.say)
+            _search(replace(run, runtime=runtime), study, settings)
 
 
 def _checked(options: SearchOptions, workspace: Workspace) -> SearchOptions:
@@ -112,6 +114,7 @@ class _Run:
     runtime: Runtime
     slots: Sequence[Slot]
     display: Display
+    ready: ReadyRuntime
 
 
 def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tuple[str, str]]) -> None:
@@ -134,6 +137,9 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
     study.remember_run(describe_run(sys.argv, settings))
     with nullcontext() if plan.shared is None else setting_up(workspace):
         hold_out_validation_images(options, workspace, display.say)
+    if plan.jobs.num_jobs is None:
+        with study.errors(workspace):
+            run = replace(run, slots=_measured_slots(run, study))
     running, records = _run_trials(run, study)
     if plan.confirm is not None:
         from rml_confirmation import confirm
@@ -149,6 +155,22 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
         from rml_report import write_report_softly
 
         write_report_softly(workspace, display.say)
+
+
+def _measured_slots(run: _Run, study: OptunaStudy) -> Sequence[Slot]:
+    """As many as were found to be fastest, now or in an earlier part of the search."""
+    say = run.display.say
+    packing = Packing(run.options, run.workspace, run.ready.runtime, run.plan.jobs, run.ready.num_gpus)
+    num_jobs = study.measured_jobs(packing.place)
+    if num_jobs is not None:
+        say(f"Trials at a time: {num_jobs} on each device, as measured when the search began")
+        return packing.slots(num_jobs)
+    say("Measuring how many trials at a time are the fastest ...")
+    rates = packing.measure()
+    num_jobs = choose(rates)
+    study.remember_jobs(packing.place, num_jobs)
+    say(describe_rates(num_jobs, rates))
+    return packing.slots(num_jobs)
 
 
 def _run_trials(run: _Run, study: OptunaStudy) -> tuple[Search, Sequence[TrialRecord]]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from rml_search.allotment import own_cores, own_gpus, visible_gpus
 from rml_search.errors import OptionError, RuntimeUnavailableError
@@ -65,6 +66,18 @@ def describe_gpus() -> tuple[str, ...]:
     """``0: NVIDIA H200, 143771 MiB, 143000 MiB free`` of each of this machine's NVIDIA GPUs."""
     answers = (line.split(", ") for line in _ask_nvidia("index,name,memory.total,memory.free"))
     return tuple(f"{index}: {', '.join(name)}, {total}, {free} free" for index, *name, total, free in answers)
+
+
+def free_memory(device: str | None) -> int:
+    """Bytes that are free: of the GPU of that number, else of this machine; 0 where nobody tells."""
+    if device is not None:
+        free = dict(line.split(", ") for line in _ask_nvidia("index,memory.free"))  # "143000 MiB"
+        return int(free.get(device, "0 MiB").split()[0]) * 2**20
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
 
 
 def _ask_nvidia(fields: str) -> tuple[str, ...]:

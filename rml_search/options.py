@@ -255,10 +255,19 @@ def shared_choice(
 
 @dataclass(frozen=True)
 class JobChoice:
-    """How many trials run at a time, and on which GPUs (as nvidia-smi numbers them; empty: all)."""
+    """How many trials run at a time (None: it is measured), and on which GPUs (as nvidia-smi has them; empty: all)."""
 
-    num_jobs: int = 1
+    num_jobs: int | None = 1
     devices: tuple[str, ...] = ()
+
+
+def parse_jobs(text: str) -> int | None:
+    """What ``--jobs`` says: a number from 1 on, or ``auto``, which is None. Raises OptionError."""
+    if text.strip().lower() == "auto":
+        return None
+    if not (text.strip().isdecimal() and int(text) >= 1):
+        raise OptionError(f"--jobs must be at least 1, or auto, not {text}")
+    return int(text)
 
 
 @dataclass(frozen=True)

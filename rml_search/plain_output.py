@@ -39,7 +39,7 @@ def grid(rows: Rows, headers: tuple[str, str]) -> str:
 
 
 def settings_rows(
-    options: SearchOptions, study: StudyChoice, data: DataSetSummary | None, ready: ReadyRuntime, num_jobs: int
+    options: SearchOptions, study: StudyChoice, data: DataSetSummary | None, ready: ReadyRuntime, num_jobs: int | None
 ) -> list[tuple[str, str]]:
     """What a search is about to do, as (name, value)."""
     scheduler = f"Exponential, gamma {options.lr_scheduler_gamma or 1:g}"
@@ -69,7 +69,7 @@ def settings_rows(
         ("Runtime", f"{ready.runtime.describe()}, because {ready.reason}"),
         ("Device", ready.device),
         ("Processes of a trial", str(options.num_procs)),
-        ("Trials at a time", str(num_jobs)),
+        ("Trials at a time", "auto" if num_jobs is None else str(num_jobs)),
     ]
 
 

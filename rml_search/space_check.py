@@ -60,12 +60,13 @@ def _probes(space: SearchSpace) -> Iterator[tuple[dict[str, Value], Dimension]]:
     for optimizer, loss in itertools.product(space[OPTIMIZER].domain.grid(), space[LOSS].domain.grid()):
         for dimension in space.others:
             for value in dimension.domain.ends():
-                point = _plain_point(space, {OPTIMIZER: optimizer, LOSS: loss, dimension.name: value})
+                point = plain_point(space, {OPTIMIZER: optimizer, LOSS: loss, dimension.name: value})
                 if dimension.name in point:
                     yield point, dimension
 
 
-def _plain_point(space: SearchSpace, wanted: dict[str, Value]) -> dict[str, Value]:
+def plain_point(space: SearchSpace, wanted: dict[str, Value]) -> dict[str, Value]:
+    """A point with the values that are wanted, and the first end of every other dimension that then is active."""
     point: dict[str, Value] = {}
     for dimension in space.dimensions:
         if dimension.is_active(point):

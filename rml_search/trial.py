@@ -67,7 +67,7 @@ class TrialRunner:
         control = control or TrialControl()
         paths = self.workspace.trial(suggestion.number)
         try:
-            run = self._prepare(suggestion, paths, slot or Slot())
+            run = self.prepare(suggestion, paths, slot or Slot())
         except ConfigurationError as error:  # values of a person's search space that exclude each other
             seconds = time.monotonic() - control.started
             return TrialResult(
@@ -87,7 +87,12 @@ class TrialRunner:
             ended = engine.wait()
         return _judge(suggestion, control, watch, ended, paths)
 
-    def _prepare(self, suggestion: Suggestion, paths: TrialPaths, slot: Slot) -> EngineRun:
+    def prepare(self, suggestion: Suggestion, paths: TrialPaths, slot: Slot) -> EngineRun:
+        """Writes the configuration of a trial, and says how the engine is started with it.
+
+        Raises:
+            ConfigurationError: values of the hyperparameters exclude each other.
+        """
         paths.checkpoints.mkdir(parents=True, exist_ok=True)
         configuration = training_configuration(self.options, suggestion.hyperparameters, paths, self.workspace)
         mounts: tuple[Mount, ...] = ()

@@ -84,6 +84,22 @@ def receive_request(driver: socket.socket) -> Request | None:
             return Request(request["arguments"], request["environment"], descriptors[0])
 
 
+def send_request(worker: socket.socket, arguments: Sequence[str], environment: Mapping[str, str], output: int) -> None:
+    """Asks the worker at the other end for a run. Raises OSError where it has died."""
+    message = json.dumps({"arguments": list(arguments), "environment": dict(environment)})
+    socket.send_fds(worker, [message.encode()], [output])
+
+
+def send_stop(worker: socket.socket) -> None:
+    """Asks the worker to end the run at work. Raises OSError where it has died."""
+    worker.send(json.dumps({"stop": True}).encode())
+
+
+def read_status(answer: bytes) -> int:
+    """What the worker says of the end of a run: its exit status, negative for the signal that killed it."""
+    return int(json.loads(answer)["status"])
+
+
 def _start(request: Request, driver: socket.socket) -> _Run:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     worker = os.getpid()
@@ -172,19 +188,18 @@ def _leave_with(run: _Run) -> NoReturn:
     os._exit(0)
 
 
-def main() -> NoReturn:
-    """The command; ends when the other end of the socket is closed."""
+def work(driver: socket.socket, *, in_process: bool) -> NoReturn:
+    """Serves until the other end of the socket is closed, and ends this process."""
     from rmldnn_torch.allocator import keep_freed_memory
     from rmldnn_torch.openmp import wait_briefly
 
-    driver = socket.socket(fileno=int(sys.argv[1]))
     keep_freed_memory()
     wait_briefly()
     for module in _NEEDED_BY_ALL:
         importlib.import_module(module)
     # Until now output went to the first run's pipe, for errors of these imports; its reader must see that run's end.
     direct_output(os.open(os.devnull, os.O_RDWR))
-    if sys.argv[2:] == ["--in-process"]:
+    if in_process:
         from rmldnn_torch.runs_in_turn import serve_in_process
 
         serve_in_process(driver)
@@ -200,4 +215,4 @@ def direct_output(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    work(socket.socket(fileno=int(sys.argv[1])), in_process=sys.argv[2:] == ["--in-process"])

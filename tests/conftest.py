@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-ENGINE_IMAGE = "rmldnn-torch:latest"
+
+#: RML_ENGINE_IMAGE names another, where that of this name belongs to another checkout.
+ENGINE_IMAGE = os.environ.get("RML_ENGINE_IMAGE", "rmldnn-torch:latest")
 
 
 def source_digests(folder: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from rml_search.errors import RuntimeUnavailableError
 from rml_search.paths import Workspace
 from rml_search.runtime.base import EngineRun, RunningEngine, engine_command
 from rml_search.runtime.process import start_process
+from rml_search.runtime.warm_engine import Workplace
 
 # A person's folder may hold a random.py or json.py, which "python -m" would import in the place of Python's own.
 # ("-P" does the same from Python 3.11 on, but finds no engine in a checkout that is not installed.)
@@ -69,6 +70,12 @@ class LocalRuntime:
         """Starts the engine in the working directory."""
         command = engine_command(run, gpu=self.uses_gpu, program=engine_module("rmldnn_torch"))
         return start_process(command, self.root, self.environment(run))
+
+    def workplace(self, *, in_process: bool) -> Workplace:
+        """Where workers are made that outlive a trial."""
+        from rml_search.runtime.local_worker import LocalWorkplace
+
+        return LocalWorkplace(self, in_process=in_process)
 
     def environment(self, run: EngineRun) -> dict[str, str]:
         """The variables that an engine gets beside those of the search itself."""

@@ -99,7 +99,7 @@ def containers(docker_client, folder: Path) -> Callable[[], list]:
     return lambda: docker_client.containers.list(all=True, filters=labels, ignore_removed=True)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> object:
+def wait_for(condition: Callable[[], object], seconds: float = 240) -> object:
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < deadline, "waited in vain"
@@ -176,6 +176,27 @@ def test_data_and_network_outside_the_working_directory(type_in, folder, files):
     assert (folder / "gallery.png").stat().st_size > 10_000
 
 
+def test_trials_share_containers_and_come_to_what_those_of_their_own_do(type_in, folder, containers, monkeypatch):
+    command = ["-nt", "4", *SEARCH[2:], "--jobs", "2", "--pruner", "none", "--sampler", "random"]
+    seen = set()
+
+    def results(**options):
+        process = type_in(*command, **options)
+        while process.poll() is None:
+            seen.update(container.id for container in containers())
+            time.sleep(0.1)
+        finish(process)
+        entries = json.loads((folder / "list_acc.json").read_text())
+        return {entry["number"]: (entry["max_acc"], entry["checkpoint_sha256"]) for entry in entries}
+
+    warm = results()
+    assert len(seen) == 2
+    monkeypatch.setenv("RML_COLD", "1")
+    command.append("--fresh")
+    assert results() == warm
+    assert len(seen) == 2 + 4
+
+
 def test_ctrl_c_leaves_no_container_and_keeps_what_had_finished(type_in, folder, containers):
     process = type_in("-nt", "500", *SEARCH[2:])
     wait_for((folder / "list_acc.json").exists)
@@ -206,9 +227,11 @@ def test_a_killed_container_is_a_failed_trial_with_its_reason_and_tried_again(ty
 
 def test_what_a_killed_search_has_left_goes_with_the_next_one(type_in, folder, containers):
     killed = type_in("-nt", "1", "-ne", "10000", *SEARCH[4:])
-    (left,) = wait_for(containers)
+    (left,) = wait_for(lambda: [container for container in containers() if container.status == "running"])
     killed.kill()
     killed.communicate()
+    # Its worker has nobody to work for any more, and ends by itself.
+    wait_for(lambda: [container.status for container in containers()] == ["exited"])
     assert containers() == [left]
     finish(type_in("-nt", "1", *SEARCH[2:], "--fresh"))
     assert containers() == []

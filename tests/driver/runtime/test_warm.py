@@ -48,7 +48,7 @@ def warm(cold):
 
 @pytest.fixture(params=[False, True], ids=["children", "in process"])
 def either(request, cold):
-    runtime = WarmRuntime(cold, in_process=request.param)
+    runtime = WarmRuntime(cold, cold.workplace(in_process=request.param))
     yield runtime
     runtime.close()
 
@@ -170,7 +170,7 @@ def test_a_death_in_process_costs_the_trial_alone(workspace, cold, train):
         if epoch.epoch == 1:
             os.kill(worker_of(workspace), signal.SIGKILL)
 
-    runtime = WarmRuntime(cold, in_process=True)
+    runtime = WarmRuntime(cold, cold.workplace(in_process=True))
     try:
         result = train(runtime, 0, epochs=FOREVER, on_epoch=kill)
         assert (result.state, result.is_machines_fault) == (TrialState.FAILED, True)
