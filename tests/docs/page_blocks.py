@@ -76,7 +76,9 @@ def read_page(doctree: Path) -> PageContent:
         for node in document.findall(nodes.literal_block)
     ]
     rows = [tuple(entry.astext() for entry in row.findall(nodes.entry)) for row in document.findall(nodes.row)]
-    return PageContent(tuple(blocks), tuple(node.astext() for node in document.findall(nodes.literal)), tuple(rows))
+    # Sphinx itself checks those that refer to an option.
+    words = [node.astext() for node in document.findall(nodes.literal) if "std-option" not in node["classes"]]
+    return PageContent(tuple(blocks), tuple(words), tuple(rows))
 
 
 def _caption(node: nodes.literal_block) -> str | None:

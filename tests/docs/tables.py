@@ -36,9 +36,10 @@ SMALLER: dict[str, str] = {
     '"num_epochs": 20': '"num_epochs": 1',
     "--storage /shared/study.journal": "--storage shared/study.journal --image-size 32 32",
     "rml_optimization.py ... ": f"rml_optimization.py {_SOME_SEARCH} ",
-    "python benchmarks/replay.py": "python benchmarks/replay.py --searches 1 --trials 8 --samplers random",
+    "python benchmarks/replay.py": "python benchmarks/replay.py --searches 2 --trials 8 --samplers random",
 }
 
+_DOCKER_RUN = 'docker run -u $(id -u):$(id -g) -v "${PWD}":/home/ubuntu -w /home/ubuntu'
 _RUN_BY_CI = "CI runs it, or what it stands for"
 _GPUS = "needs NVIDIA GPUs"
 _ROCKETML = "needs RocketML's image, which is not public, and weights that it links to"
@@ -86,12 +87,10 @@ NOT_RUN: dict[str, str] = {
 IN_DOCKER: dict[str, str] = {
     "python rml_optimization.py --docker-image rmldnn-torch:latest ...": "python rml_optimization.py "
     f"{_SOME_SEARCH} --fresh --docker-image rmldnn-torch:latest",
-    "docker run -u $(id -u):$(id -g) -v ${PWD}:/home/ubuntu -w /home/ubuntu --rm IMAGE rmldnn "
-    "--config=best_model/config_test.json": "docker run -u $(id -u):$(id -g) -v ${PWD}:/home/ubuntu -w /home/ubuntu "
-    "--rm rmldnn-torch:latest rmldnn --config=best_model/config_test.json",
-    "docker run -u $(id -u):$(id -g) -v ${PWD}:/home/ubuntu -w /home/ubuntu --rm rmldnn-torch:latest rmldnn "
-    "--config=best_model/config_test.json": "docker run -u $(id -u):$(id -g) -v ${PWD}:/home/ubuntu -w /home/ubuntu "
-    "--rm rmldnn-torch:latest rmldnn --config=best_model/config_test.json",
+    f"{_DOCKER_RUN} --rm IMAGE rmldnn --config=best_model/config_test.json": f"{_DOCKER_RUN} --rm rmldnn-torch:latest "
+    "rmldnn --config=best_model/config_test.json",
+    f"{_DOCKER_RUN} --rm rmldnn-torch:latest rmldnn --config=best_model/config_test.json": f"{_DOCKER_RUN} --rm "
+    "rmldnn-torch:latest rmldnn --config=best_model/config_test.json",
     "rml-optimization --num-trials 6 --num-epochs 8 --optimizers adam,sgd --loss bce,dice "
     "--layers layers_small_unet.json --image-size 128 128 --docker-image rmldnn-torch:latest": "rml-optimization "
     f"{_SOME_SEARCH} --fresh --docker-image rmldnn-torch:latest",
