@@ -123,7 +123,7 @@ ConfigOption = Annotated[
 ]
 SearchSpaceOption = Annotated[
     Path | None,
-    typer.Option("--search-space", metavar="FILE", help="TOML file of further hyperparameters; see README."),
+    typer.Option("--search-space", metavar="FILE", help="TOML file of further hyperparameters; see docs/how-to."),
 ]
 ValidationOption = Annotated[
     float | None,

@@ -14,7 +14,7 @@ from rmldnn_contract import __version__
 project = "rml-optimization"
 version = release = __version__
 language = "en"
-extensions = ["from_the_code"]
+extensions = ["from_the_code", "sphinx.ext.autodoc"]
 exclude_patterns = ["extensions"]
 smartquotes = False
 nitpicky = True
