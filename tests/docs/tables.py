@@ -66,7 +66,7 @@ NOT_RUN: dict[str, str] = {
     "pip install '.[postgres]'": _INSTALLS,
     "pip install '.[tensorboard,mlflow]'": _INSTALLS,
     "pip install optuna-dashboard": _INSTALLS,
-    "optuna-dashboard sqlite:///study.db": "serves until it is stopped; tests/driver/tracking starts it",
+    "optuna-dashboard sqlite:///study.db": "serves until it is stopped; tests/driver/report starts it",
     "rml-optimization --install-completion": "changes the settings of the person's shell",
     "apptainer build rmldnn.sif docker-daemon:rmldnn-torch:cuda": _APPTAINER,
     "python rml_optimization.py --singularity-image rmldnn.sif ...": _APPTAINER,
