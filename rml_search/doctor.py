@@ -149,7 +149,7 @@ def _singularity(image: str | None) -> Finding:
     if image is None:
         return Finding("Singularity", True, program, "name an image with --singularity-image to use it")
     if "://" not in image and not Path(image).exists():
-        return Finding("Singularity", False, f"{program} is there, {image} is not", "build it: docs/how-to/containers.rst says how")
+        return Finding("Singularity", False, f"{program} is there, {image} is not", "build it, see the documentation")
     return Finding("Singularity", True, f"{program}, {image}", runs=f"--singularity-image {image}")
 
 

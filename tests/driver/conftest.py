@@ -109,6 +109,7 @@ class ScriptedRuntime:
     runs: list[EngineRun] = field(default_factory=list)
     documents: list[dict[str, Any]] = field(default_factory=list)
     engines: list[ScriptedEngine] = field(default_factory=list)
+    most_at_a_time: int = 0
 
     def describe(self) -> str:
         return "scripted"
@@ -127,6 +128,7 @@ class ScriptedRuntime:
         folder = self.workspace.root / document.get("checkpoints", {}).get("save", ".")
         engine = ScriptedEngine(self.scripts[len(self.runs) - 1], folder)
         self.engines.append(engine)
+        self.most_at_a_time = max(self.most_at_a_time, sum(not other.closed for other in self.engines))
         try:
             yield engine
         finally:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from rml_optuna import open_study
@@ -140,9 +138,8 @@ def test_the_search_ends_when_the_target_is_reached(workspace, make_options, scr
 def test_trials_run_beside_each_other(workspace, make_options, scripted, script):
     scripts = [script([0.1 * number, 0.2 * number], seconds=0.4) for number in range(1, 5)]
     runtime = scripted(*scripts)
-    started = time.monotonic()
     running = run(workspace, make_options(num_trials=4), runtime, slots=(Slot("0", 1), Slot("1", 1)))
-    assert time.monotonic() - started < 4 * 0.8
+    assert runtime.most_at_a_time == 2
     assert len(running.all_records) == 4
     assert {(engine_run.device, engine_run.num_threads) for engine_run in runtime.runs} == {("0", 1), ("1", 1)}
     check_agreement(workspace, 4)

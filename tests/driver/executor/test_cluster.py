@@ -11,6 +11,7 @@ from submitit.core.utils import DelayedSubmission
 
 from rml_cluster import ClusterSearch, search_on_cluster
 from rml_report import read_summary
+from rml_search.display import PlainDisplay
 from rml_search.errors import NoResultsError, OptionError, RuntimeUnavailableError, StudyError, WorkspaceInUseError
 from rml_search.executor.options import SlurmOptions
 from rml_search.executor.submission import JobArray, recall
@@ -38,7 +39,7 @@ def search(workspace, make_options, programs, monkeypatch) -> Callable[..., list
     def type_in(plan: SearchPlan = ON_SLURM, arguments: tuple[str, ...] = ("--seed", "5"), **changes) -> list[str]:
         told = type_in.told = []
         options = make_options(**changes)
-        search_on_cluster(ClusterSearch(options, plan, workspace, arguments), None, LOCAL, told.append)
+        search_on_cluster(ClusterSearch(options, plan, workspace, arguments), None, LOCAL, PlainDisplay(told.append))
         return told
 
     return type_in
