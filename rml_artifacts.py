@@ -6,6 +6,7 @@ One of the modules that import Optuna.
 from __future__ import annotations
 
 import os
+import platform
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ class ModelStore:
 
     def fetch(self, trial: FrozenTrial, target: Path, sha256: str) -> bool:
         """Brings the checkpoint of a trial to ``target``; False, and no file, where there is none with that digest."""
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary = target.with_name(f".{target.name}.{platform.node()}.{os.getpid()}.tmp")
         for artifact in optuna.artifacts.get_all_artifact_meta(trial, storage=self.storage):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)

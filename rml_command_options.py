@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from rml_search.executor.options import ExecutorName
 from rml_search.options import (
     DEFAULT_DOCKER_IMAGE,
     LOSS_NAMES,
     OPTIMIZER_NAMES,
+    STORAGE_VARIABLE,
     PrunerName,
     RuntimeName,
     SamplerName,
@@ -148,7 +150,7 @@ StorageOption = Annotated[
     typer.Option(
         "--storage",
         metavar="URL",
-        envvar="RML_STORAGE",
+        envvar=STORAGE_VARIABLE,
         show_envvar=False,
         help="Share the study with other drivers: postgresql://..., mysql://..., or DIR/NAME.journal.  [RML_STORAGE]",
     ),
@@ -191,6 +193,41 @@ MaxFailuresOption = Annotated[
 ]
 RetriesOption = Annotated[
     int, typer.Option("--retries", metavar="N", help="Further tries after failures of the machine.")
+]
+
+# --- where it runs -------------------------------------------------------------------------------------
+
+ExecutorOption = Annotated[
+    ExecutorName,
+    typer.Option(
+        "--executor",
+        help="Run trials here, or as jobs of a cluster, which share --storage.  [slurm: ./trials/study.journal]",
+    ),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="Jobs of the cluster that share the trials.  [default: 1]")
+]
+SlurmPartitionOption = Annotated[
+    str | None, typer.Option("--slurm-partition", metavar="NAME", help="Partition of the jobs.")
+]
+SlurmGpusOption = Annotated[str | None, typer.Option("--slurm-gpus", metavar="N", help="GPUs of each job, or TYPE:N.")]
+SlurmCpusOption = Annotated[int | None, typer.Option("--slurm-cpus", metavar="N", help="Cores of each job.")]
+SlurmMemoryOption = Annotated[
+    str | None, typer.Option("--slurm-memory", metavar="SIZE", help="Memory of each job, such as 32G.")
+]
+SlurmTimeOption = Annotated[
+    str | None,
+    typer.Option("--slurm-time", metavar="TIME", help="How long each may run.  [default: 24:00:00]"),
+]
+SlurmAccountOption = Annotated[
+    str | None, typer.Option("--slurm-account", metavar="NAME", help="Account that the jobs are charged to.")
+]
+SlurmFurtherOption = Annotated[
+    list[str] | None,
+    typer.Option("--slurm-option", metavar="NAME=VALUE", help="Any other option of sbatch; may be repeated."),
+]
+WaitOption = Annotated[
+    bool, typer.Option("--no-wait", help="Submit the jobs and end; the same command follows them later.")
 ]
 
 # --- what it leaves ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import typer
 
 import rml_command_options as options
 from rml_search.errors import OptionError, SearchError
+from rml_search.executor.options import ExecutorName, SlurmChoice, shared_with_workers
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.limits import Limits
 from rml_search.options import (
@@ -92,6 +93,16 @@ def search(
     max_consecutive_failures: options.MaxFailuresOption = 3,
     retries: options.RetriesOption = 1,
     report: options.ReportOption = True,
+    executor: options.ExecutorOption = ExecutorName.LOCAL,
+    workers: options.WorkersOption = None,
+    slurm_partition: options.SlurmPartitionOption = None,
+    slurm_gpus: options.SlurmGpusOption = None,
+    slurm_cpus: options.SlurmCpusOption = None,
+    slurm_memory: options.SlurmMemoryOption = None,
+    slurm_time: options.SlurmTimeOption = None,
+    slurm_account: options.SlurmAccountOption = None,
+    slurm_option: options.SlurmFurtherOption = None,
+    no_wait: options.WaitOption = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
     """Searches the optimizer, loss and learning rate that segment images best with rmldnn.
@@ -133,7 +144,18 @@ def search(
         keep_top,
         None if confirm is None else ConfirmOptions(confirm, confirm_seeds),
         report,
-        shared_choice(storage, study_name, artifacts, heartbeat),
+        shared_choice(shared_with_workers(executor, storage), study_name, artifacts, heartbeat),
+        SlurmChoice(
+            workers,
+            slurm_partition,
+            slurm_gpus,
+            slurm_cpus,
+            slurm_memory,
+            slurm_time,
+            slurm_account,
+            slurm_option,
+            no_wait,
+        ).for_executor(executor),
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image, gpu)
     asked_for = request.resolve()

@@ -15,6 +15,8 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 from sqlalchemy.pool import StaticPool
@@ -84,7 +86,8 @@ def read_summary(workspace: Workspace) -> StudySummary:
     """
     name = workspace.root.name
     if not workspace.study_database.exists():
-        return summary_of_records(read_list_acc(workspace), name)
+        summary = _summary_of_journal(workspace, name) if workspace.shared_journal.exists() else None
+        return summary or summary_of_records(read_list_acc(workspace), name)
     with database_errors(workspace), _snapshot(workspace.study_database) as storage:
         studies = storage.get_all_studies()
         if not studies:
@@ -97,6 +100,16 @@ def read_summary(workspace: Workspace) -> StudySummary:
     if not summary.trials:
         raise NoResultsError(f"no trial of {shown(workspace.study_database)} has begun: there is nothing to report yet")
     return summary
+
+
+def _summary_of_journal(workspace: Workspace, name: str) -> StudySummary | None:
+    """The study that the jobs of a cluster share in the folder of the search; None where none of them has begun."""
+    storage = JournalStorage(JournalFileBackend(str(workspace.shared_journal)))
+    studies = storage.get_all_studies()
+    if not studies:
+        return None
+    summary = summarise(optuna.load_study(study_name=studies[0].study_name, storage=storage), name)
+    return summary if summary.trials else None
 
 
 @contextmanager

@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING
 from rml_search.dataset import check_data_set
 from rml_search.devices import Slot, plan_slots
 from rml_search.driver import is_gone
-from rml_search.folder import one_of_several_in, setting_up
-from rml_search.inference import InferenceResult, choose_inference_config, move_predictions_aside, run_inference
+from rml_search.executor.slurm import check_slurm
+from rml_search.folder import one_of_several_in, setting_up, writing_results
+from rml_search.inference import (
+    InferenceResult,
+    choose_inference_config,
+    move_predictions_aside,
+    read_last_inference,
+    run_inference,
+)
 from rml_search.links import check_links
 from rml_search.lock import only_search_in
 from rml_search.network_file import check_networks
@@ -58,6 +65,8 @@ def run_search(
     from rml_optuna import open_study
     from rml_storage import can_go_on
 
+    if plan.slurm is not None:
+        check_slurm(workspace)
     check_precision()
     options = check_networks(options)
     check_space(options, workspace)
@@ -65,6 +74,11 @@ def run_search(
     if options.transfer_learning is not None:
         check_transfer_learning_file(options.transfer_learning)
     summary = None if options.data is None else check_data_set(options.data)
+    if plan.slurm is not None:
+        from rml_cluster import ClusterSearch, search_on_cluster
+
+        search_on_cluster(ClusterSearch(options, plan, workspace, sys.argv[1:]), summary, choice, show)
+        return
     ready = prepare_runtime(choice, workspace, choice.gpu, options.num_procs, show)
     slots = plan_slots(plan.jobs.num_jobs, plan.jobs.devices, num_gpus=ready.num_gpus, num_procs=options.num_procs)
     if ready.runtime.in_container:
@@ -141,7 +155,10 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
         ranked = confirm(plan.confirm, running, records, lambda own: PlainObserver(own, show), show)
         show(confirmation_table(ranked))
     if options.validation_fraction is not None:
-        show(test_accuracy_table(_evaluate_on_test_images(workspace, run.runtime, options.num_procs)))
+        # Of drivers in one folder the first one does it, and the others show what it has found.
+        with nullcontext() if plan.shared is None else writing_results(workspace):
+            found = None if plan.shared is None else read_last_inference(workspace)
+            show(test_accuracy_table(found or _evaluate_on_test_images(workspace, run.runtime, options.num_procs)))
     show(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
     if plan.writes_report:
         write_report_softly(workspace, show)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
+from rml_search.allotment import own_cores, own_gpus, visible_gpus
 from rml_search.errors import OptionError, RuntimeUnavailableError
 
 
@@ -23,8 +24,9 @@ def plan_slots(num_jobs: int, devices: tuple[str, ...], *, num_gpus: int, num_pr
 
     Args:
         num_jobs: how many trials those are.
-        devices: the GPUs to use, as nvidia-smi numbers them; empty: all.
-        num_gpus: how many there are; 0 for a search on the CPU.
+        devices: the GPUs to use, as nvidia-smi numbers them, or from 0 where only some are this process's own;
+            empty: all.
+        num_gpus: how many there are for this process; 0 for a search on the CPU.
         num_procs: processes of each trial.
 
     Raises:
@@ -42,20 +44,21 @@ def plan_slots(num_jobs: int, devices: tuple[str, ...], *, num_gpus: int, num_pr
     threads = None if num_jobs == 1 else max(1, num_cpus() // (num_jobs * num_procs))
     if not num_gpus or (num_jobs == 1 and not devices):
         return (Slot(None, threads),) * num_jobs
-    names = devices or tuple(map(str, range(num_gpus)))
+    own = visible_gpus(num_gpus)
+    names = tuple(own[int(device)] for device in devices) or own
     return tuple(Slot(names[job % len(names)], threads) for job in range(num_jobs))
 
 
 def num_cpus() -> int:
     """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return own_cores(len(os.sched_getaffinity(0)))
+    return own_cores(os.cpu_count() or 1)
 
 
 def find_gpus() -> tuple[str, ...]:
-    """The names of this machine's NVIDIA GPUs, as their driver tells them; empty where there are none."""
-    return _ask_nvidia("name")
+    """The names of the NVIDIA GPUs that this process may use, as their driver tells them; empty without any."""
+    return own_gpus(_ask_nvidia("name"))
 
 
 def describe_gpus() -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def one_of_several_in(workspace: Workspace, study: str, show: Callable[[str], No
     """
     try:
         workspace.root.mkdir(parents=True, exist_ok=True)
-        file = workspace.lock.open("a")
+        file = workspace.lock.open("a+")  # to be read too, as a shared lock on a network's folder needs (flock(2))
     except OSError as error:
         raise WriteError(f"cannot write in {workspace.root}: {error.strerror}") from None
     with file:
@@ -39,10 +39,15 @@ def one_of_several_in(workspace: Workspace, study: str, show: Callable[[str], No
                 earlier = move_aside(workspace, datetime.now())
                 if earlier is not None:
                     show(f"The results of an earlier search were moved to {shown(earlier)}")
-                workspace.trials.mkdir(parents=True, exist_ok=True)
-                write_atomically(workspace.study_mark, f"{study}\n")
+                mark(workspace, study)
             _take(file, fcntl.LOCK_SH, workspace)
         yield
+
+
+def mark(workspace: Workspace, study: str) -> None:
+    """Says that the results in the working directory are of this study."""
+    workspace.trials.mkdir(parents=True, exist_ok=True)
+    write_atomically(workspace.study_mark, f"{study}\n")
 
 
 @contextmanager
@@ -62,7 +67,7 @@ def writing_results(workspace: Workspace) -> Iterator[None]:
 @contextmanager
 def _one_at_a_time(workspace: Workspace, what: str) -> Iterator[None]:
     with workspace.lock.with_name(f"{workspace.lock.name}.{what}").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file, fcntl.LOCK_EX, workspace)
         yield
 
 
@@ -75,8 +80,19 @@ def _study_of(workspace: Workspace) -> str | None:
 
 def _take(file: IO[str], kind: int, workspace: Workspace) -> None:
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        _lock(file, kind | fcntl.LOCK_NB, workspace)
     except BlockingIOError:
         raise WorkspaceInUseError(
             f"a search of another study is running in {workspace.root}: wait for its end, or search in another folder"
+        ) from None
+
+
+def _lock(file: IO[str], kind: int, workspace: Workspace) -> None:
+    try:
+        fcntl.flock(file, kind)
+    except BlockingIOError:
+        raise
+    except OSError as error:  # some parallel file systems have locks only where they were mounted with them
+        raise WriteError(
+            f"no file can be locked in {workspace.root} ({error.strerror}): search in a folder on another disk"
         ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -89,6 +89,26 @@ def run_inference(config: Path, workspace: Workspace, runtime: Runtime, *, num_p
         ended = engine.wait()
     records += reader.finish()
     _check_end(ended, words)
+    return _result(records, folder, configuration)
+
+
+def read_last_inference(workspace: Workspace) -> InferenceResult | None:
+    """What inference with the best model has brought, as its log tells it; None unless that is newer than the model."""
+    configuration = read_inference_configuration(choose_inference_config(workspace, None))
+    folder = _predictions_folder(configuration, workspace)
+    reader = EpochReader()
+    try:
+        if (folder / _LOG).stat().st_mtime <= workspace.best_digest.stat().st_mtime:
+            return None
+        lines = (folder / _LOG).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    records = [record for line in lines for record in reader.feed(line)]
+    found = _result([*records, *reader.finish()], folder, configuration)
+    return None if found.accuracy is None or not found.predictions else found
+
+
+def _result(records: Sequence[EpochRecord], folder: Path, configuration: Configuration) -> InferenceResult:
     last = records[-1] if records else None
     return InferenceResult(
         loss=last.test_loss if last else None,

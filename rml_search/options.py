@@ -32,6 +32,9 @@ OPTIMIZER_NAMES = ("SGD", "RMSprop", "Adagrad", "Adam", "AdamW", "LARS", "LAMB",
 LOSS_NAMES = ("Dice", "BCE", "NLL", "MSE", "Jaccard", "Focal", "Lovasz")
 
 DEFAULT_STUDY_NAME = "rml-optimization"
+
+#: Stands for ``--storage``.
+STORAGE_VARIABLE = "RML_STORAGE"
 DEFAULT_DOCKER_IMAGE = "rocketml/rmldnn:latest"
 
 #: The environment variable that our engine reads, and what it may be.

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+#: The study that the jobs of a cluster share, unless the person names another. Among the trials: both move as one.
+SHARED_JOURNAL = "trials/study.journal"
 
 _TOP_MODEL = re.compile(r"\.?trial_([0-9]{4,})\.(pt|json|layers)")
 _CHECKPOINT = re.compile(r"model_checkpoint_([0-9]+)\.pt")
@@ -192,6 +196,21 @@ class Workspace:
         return self.root / "predictions"
 
     @property
+    def shared_journal(self) -> Path:
+        """The study that the jobs of a cluster share, unless the person names another."""
+        return self.root / SHARED_JOURNAL
+
+    @property
+    def cluster_jobs(self) -> Path:
+        """The folder of what the jobs of a cluster print."""
+        return self.root / "slurm"
+
+    @property
+    def cluster_submission(self) -> Path:
+        """Which job array works on the search."""
+        return self.cluster_jobs / "submission.json"
+
+    @property
     def report(self) -> Path:
         """The folder of the report."""
         return self.root / "report"
@@ -256,7 +275,7 @@ def write_atomically(path: Path, text: str, *, durably: bool = True) -> None:
 
     ``durably`` waits for the disk, against a power failure: milliseconds, for files that cannot be written anew.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)

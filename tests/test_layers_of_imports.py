@@ -22,7 +22,16 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
     "rml_optimization": {"rml_command_options", "rml_report", "rml_run", "rml_search", "rmldnn_contract"},
-    "rml_run": {"rml_confirmation", "rml_optuna", "rml_report", "rml_search", "rml_shared_study", "rml_storage"},
+    "rml_cluster": {"rml_report", "rml_search", "rml_shared_study"},
+    "rml_run": {
+        "rml_cluster",
+        "rml_confirmation",
+        "rml_optuna",
+        "rml_report",
+        "rml_search",
+        "rml_shared_study",
+        "rml_storage",
+    },
     "rml_artifacts": {"rml_search"},
     "rml_shared_storage": {"rml_search"},
     "rml_shared_study": {
@@ -59,6 +68,7 @@ ALLOWED_PARTS = {
 
 #: Library -> the only parts that may import it.
 OWNERS = {
+    "cloudpickle": {"rml_search"},
     "docker": {"rml_search"},
     "jinja2": {"rml_search"},
     "optuna": {
@@ -75,12 +85,25 @@ OWNERS = {
         "rml_storage",
     },
     "plotly": {"rml_plots"},
+    "submitit": {"rml_search"},
     "torch": {"rmldnn_torch"},
     "typer": {"rml_command_options", "rml_optimization"},
 }
 
 #: Libraries that take from a tenth of a second to seconds to import.
-HEAVY = {"cv2", "docker", "h5py", "jinja2", "matplotlib", "optuna", "plotly", "scipy", "torch"}
+HEAVY = {
+    "cloudpickle",
+    "cv2",
+    "docker",
+    "h5py",
+    "jinja2",
+    "matplotlib",
+    "optuna",
+    "plotly",
+    "scipy",
+    "submitit",
+    "torch",
+}
 
 
 def _sources(part: str) -> list[Path]:
@@ -143,7 +166,7 @@ def _imported_distributions(parts: set[str]) -> set[str]:
 
 
 def test_dependencies_list_all_that_is_imported() -> None:
-    """The driver installs without the engine's extra; the image installs that extra and no more."""
+    """The driver installs without the engine's extra, a cluster's apart; the image installs that extra and no more."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     def listed(requirements: list[str]) -> set[str]:
@@ -151,7 +174,8 @@ def test_dependencies_list_all_that_is_imported() -> None:
 
     driver = ALLOWED_PARTS.keys() - {"rmldnn_torch"}
     engine = {"rmldnn_contract", "rmldnn_torch"}
-    assert _imported_distributions(driver) == listed(project["dependencies"])
+    cluster = listed(project["optional-dependencies"]["slurm"])
+    assert _imported_distributions(driver) == listed(project["dependencies"]) | cluster
     assert _imported_distributions(engine) == listed(project["optional-dependencies"]["engine"])
 
 

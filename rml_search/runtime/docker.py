@@ -21,6 +21,7 @@ from docker.utils import parse_repository_tag
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
+from rml_search.allotment import gpus_of_engine
 from rml_search.errors import RuntimeUnavailableError, SearchError
 from rml_search.interruption import uninterrupted
 from rml_search.paths import Workspace
@@ -187,7 +188,8 @@ class ContainerEngine:
 
 def _gpus(device: str | None) -> DeviceRequest:
     """All GPUs of the machine, or the one that a container shall see."""
-    which = {"count": -1} if device is None else {"device_ids": [device]}
+    devices = gpus_of_engine(device)
+    which = {"count": -1} if devices is None else {"device_ids": list(devices)}
     return DeviceRequest(capabilities=[["gpu"]], **which)
 
 

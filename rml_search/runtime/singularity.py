@@ -37,6 +37,10 @@ class SingularityRuntime:
             raise RuntimeUnavailableError(
                 "neither apptainer nor singularity is installed: install one, or use --docker-image or --runtime local"
             )
+        self.check_image()
+
+    def check_image(self) -> None:
+        """Raises RuntimeUnavailableError unless the image is there, or one that a registry has."""
         if not _is_remote(self._image) and not Path(self._image).exists():
             raise RuntimeUnavailableError(
                 f"there is no Singularity image {self._image}: build or pull it first, "

@@ -39,7 +39,9 @@ def test_help_names_every_option_and_verb_in_80_columns(type_in):
         --gpu --no-gpu --num_procs --num-procs --optimizers -o --loss -l --layers
         --lr-range-min -lr-min --lr-range-max -lr-max
         --lr-scheduler --no-lr-scheduler --lr-scheduler-gamma -lr-gamma --transfer-learning -tl --runtime --data
-        --batch-size --test-batch-size --image-size --seed --install-completion --show-completion
+        --batch-size --test-batch-size --image-size --seed --executor --workers --no-wait
+        --slurm-partition --slurm-gpus --slurm-cpus --slurm-memory --slurm-time --slurm-account --slurm-option
+        --install-completion --show-completion
         --report --no-report infer best report prepare demo doctor"""
     for option in options.split():
         assert option in answer.stdout, option
@@ -70,6 +72,8 @@ def test_verbs_have_help(type_in, verb):
         ([*NEEDED, "--docker-image", "mine:latest"], "no Docker engine answers", 69),
         ([*NEEDED, "--singularity-image", "no.sif"], "singularity", 69),
         ([*NEEDED, "--gpu"], "--gpu was given", 69),
+        ([*NEEDED, "--workers", "2"], "need --executor slurm", 2),
+        ([*NEEDED, "--executor", "slurm", "--slurm-time", "soon"], "--slurm-time must be a time", 2),
         (["best"], "run a search in this folder first", 4),
         (["report"], "run a search in this folder first", 4),
         (["infer"], "run a search first", 67),

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime
 
 import pytest
 
 from rml_search.errors import CheckpointFileError, EngineFailedError, OptionError
-from rml_search.inference import choose_inference_config, move_predictions_aside, run_inference
+from rml_search.inference import (
+    choose_inference_config,
+    move_predictions_aside,
+    read_last_inference,
+    run_inference,
+)
 from rmldnn_contract.exit_status import ConfigurationError
 
 DOCUMENT = {
@@ -107,6 +113,21 @@ def test_a_document_without_a_checkpoint_is_refused(workspace, scripted):
     config = write_config(workspace, checkpoints={})
     with pytest.raises(OptionError, match="the network would be random"):
         run_inference(config, workspace, scripted())
+
+
+def test_what_was_inferred_last_is_read_again_until_there_is_a_better_model(workspace, scripted, script):
+    write_config(workspace, "best_model/config_test.json")
+    workspace.best_digest.touch()
+    assert read_last_inference(workspace) is None
+    result = run_inference(workspace.best_config, workspace, scripted(script([0.75])))
+    os.utime(workspace.best_digest, (1, 1))
+    assert read_last_inference(workspace) is None  # without predictions
+    (workspace.predictions / "output_1.h5").touch()
+    found = read_last_inference(workspace)
+    assert (found.accuracy, found.loss) == (0.75, result.loss)
+    os.utime(workspace.best_digest)
+    os.utime(workspace.predictions / "inference.log", (1, 1))
+    assert read_last_inference(workspace) is None
 
 
 def test_earlier_predictions_move_aside_and_nothing_else(workspace):

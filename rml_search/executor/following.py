@@ -1,0 +1,222 @@
+"""Following a job array to its end, and telling how it has ended."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rml_search.errors import EngineFailedError, RuntimeUnavailableError
+from rml_search.executor.slurm import (
+    ClusterSilentError,
+    WorkerState,
+    cancel_waiting,
+    exit_code_of,
+    log_of,
+    workers_at_work,
+)
+from rml_search.executor.submission import JobArray
+from rml_search.paths import shown
+from rml_search.results import TrialRecord, TrialState, best_record
+
+#: Slurm is asked often in the beginning, and a busy controller is spared later.
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 15.0
+#: The results are a small file, which is looked at in the meantime.
+_LOOK_SECONDS = 1.0
+
+#: Of a long log only the end is read.
+_LOG_END_BYTES = 1 << 16
+
+#: What submitit prints each time that a job starts.
+_START_OF_A_RUN = "Starting with "
+
+_SUBMITIT = "submitit "
+_ERROR = "Error: "
+_ENDED_EARLY = "The search has ended before "
+
+
+@dataclass
+class Progress:
+    """Tells of trials that have ended since it was asked last.
+
+    Attributes:
+        read: the trials that have ended so far.
+        num_trials: how many the search shall have.
+    """
+
+    read: Callable[[], Sequence[TrialRecord]]
+    num_trials: int
+    show: Callable[[str], None]
+    _told: set[int] | None = field(default=None, repr=False)
+
+    def num_counted(self, records: Sequence[TrialRecord]) -> int:
+        """The trials that count: those whose hyperparameters were not tried again."""
+        return sum(not record.tried_again for record in records)
+
+    def tell_news(self) -> bool:
+        """One line for each trial that has ended meanwhile, earlier ones in one; whether there are enough trials."""
+        records = self.read()
+        best = best_record(records)
+        num_counted = self.num_counted(records)
+        if self._told is None:
+            self._told = {record.number for record in records}
+            if best is not None:
+                self.show(f"{num_counted} of {self.num_trials} trials have run, {_best_so_far(best)}")
+        for record in records:
+            if record.number not in self._told:
+                self._told.add(record.number)
+                self.show(_line(record, best, f"{num_counted} of {self.num_trials}"))
+        return num_counted >= self.num_trials
+
+
+def _best_so_far(best: TrialRecord) -> str:
+    return f"best {best.max_acc:.3f}, trial {best.number}"
+
+
+def _line(record: TrialRecord, best: TrialRecord | None, place: str) -> str:
+    """``Trial 3 complete after 12 s: accuracy 0.851 in epoch 5 (best 0.904, trial 1); 4 of 50``."""
+    if record.tried_again:
+        return f"Trial {record.number} broken off, to be tried again: {record.reason}"
+    head = f"Trial {record.number} {record.state.value} after {record.seconds:.0f} s: "
+    if record.state is TrialState.FAILED or record.max_acc is None:
+        return f"{head}{record.reason or 'for no known reason'}; {place}"
+    text = f"{head}accuracy {record.max_acc:.3f} in epoch {record.epoch_max_acc}"
+    if best is None or best.number == record.number:
+        return f"{text}, the best so far; {place}"
+    return f"{text} ({_best_so_far(best)}); {place}"
+
+
+def follow(array: JobArray, progress: Progress, show: Callable[[str], None]) -> None:
+    """Shows what happens until all workers have ended; while Slurm does not answer it is asked again."""
+    pause, told, has_enough = _FIRST_PAUSE_SECONDS, "", False
+    while True:
+        workers = None
+        try:
+            workers = workers_at_work(array)
+            state = f"Job {array.job_id}: {describe(workers, array.num_workers)}"
+        except ClusterSilentError as error:
+            state = f"{error}; asked again until it answers"
+        had_enough, has_enough = has_enough, progress.tell_news()
+        if state != told:
+            show(state)
+            told = state
+        if workers is not None and has_enough:
+            workers = _without_waiting(array, workers, show)
+        if workers == []:
+            return
+        if has_enough and not had_enough:  # the end is near
+            pause = _FIRST_PAUSE_SECONDS
+        _wait(pause, progress, has_enough=has_enough)
+        pause = min(1.2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _wait(seconds: float, progress: Progress, *, has_enough: bool) -> None:
+    """Waits, and tells of trials meanwhile, at the longest until there are enough."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_SECONDS))
+        if progress.tell_news() and not has_enough:
+            return
+
+
+def _without_waiting(
+    array: JobArray, workers: list[WorkerState], show: Callable[[str], None]
+) -> list[WorkerState] | None:
+    """The workers but those that wait for a place though nothing is left to do: they are taken out of the queue."""
+    waiting = [worker for worker in workers if worker.state == "PENDING"]
+    if not waiting:
+        return workers
+    try:
+        cancel_waiting(array)
+    except ClusterSilentError:
+        return None
+    show(f"All trials have run: {len(waiting)} of the workers need not start any more")
+    return [worker for worker in workers if worker not in waiting]
+
+
+def describe(workers: Sequence[WorkerState], num_workers: int) -> str:
+    """``2 running, 30 pending (Resources)``: what the workers are doing, in Slurm's words."""
+    counts = Counter((worker.state.lower(), _reason(worker)) for worker in workers)
+    parts = [f"{count} {state}{reason}" for (state, reason), count in counts.items()]
+    num_ended = num_workers - len(workers)
+    return ", ".join([*parts, *([f"{num_ended} ended"] if num_ended else [])])
+
+
+def _reason(worker: WorkerState) -> str:
+    return "" if worker.reason in ("None", "") or worker.state == "RUNNING" else f" ({worker.reason})"
+
+
+# --- how it has ended ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WorkerFailure:
+    """A worker that has not ended as it should; ``exit_code`` is None where it could not even say so."""
+
+    index: int
+    exit_code: int | None
+    words: str
+    log: Path
+
+    def __str__(self) -> str:
+        return f"{self.words} (log: {shown(self.log)})"
+
+
+def failures(array: JobArray) -> list[WorkerFailure]:
+    """The workers that have ended with an error, or were ended; not those that have never begun."""
+    found = []
+    for index in range(array.num_workers):
+        code, log = exit_code_of(array, index), log_of(array, index)
+        if code != 0 and log.exists():
+            found.append(WorkerFailure(index, code, last_words(log) or _how_ended(code), log))
+    return found
+
+
+def last_words(log: Path) -> str | None:
+    """What a worker's log ends with: its error, else the last line that is not submitit's; None without one."""
+    lines = [line for line in _last_run(log) if not line.startswith(_SUBMITIT)]
+    errors = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)]
+    return next(reversed(errors or lines), None)
+
+
+def _how_ended(code: int | None) -> str:
+    if code is None:
+        return "it was ended before it printed anything"
+    return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+
+
+def _last_run(log: Path) -> list[str]:
+    """The lines of the last run of a job that may have been started several times; none that are empty."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LOG_END_BYTES))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    starts = [number for number, line in enumerate(lines) if line.startswith(_SUBMITIT) and _START_OF_A_RUN in line]
+    return lines[starts[-1] + 1 if starts else 0 :]
+
+
+def tell_end(array: JobArray, *, has_enough: bool, show: Callable[[str], None]) -> None:
+    """Says which workers have failed, and why others have ended before there were enough trials.
+
+    Raises:
+        SearchError: all have failed, and there are not enough trials; the exit code is that of the last one.
+    """
+    failed = failures(array)
+    if len(failed) == array.num_workers and not has_enough:
+        which = "the worker has" if len(failed) == 1 else f"all {len(failed)} workers have"
+        message = f"{which} failed{', the last one' if len(failed) > 1 else ''}: {failed[-1]}"
+        code = failed[-1].exit_code
+        raise EngineFailedError(message, RuntimeUnavailableError.exit_code if code is None else abs(code))
+    for failure in failed:
+        show(f"Worker {failure.index} has failed: {failure}")
+    if not has_enough:
+        for line in dict.fromkeys(_early_ends(array)):
+            show(line)
+
+
+def _early_ends(array: JobArray) -> list[str]:
+    logs = [log_of(array, index) for index in range(array.num_workers)]
+    return [line for log in logs if log.exists() for line in _last_run(log) if line.startswith(_ENDED_EARLY)]
