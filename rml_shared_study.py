@@ -343,7 +343,8 @@ def open_shared_study(
         artifacts = str(address.place.with_suffix(".artifacts"))
     storage = open_shared_storage(address, shared.study_name)
     with storage_errors(address), storage.turn():
-        study = _open(storage, options, choice, shared.study_name)
+        otherwise = "--fresh" if plan.owns_storage else "another --study-name"
+        study = _open(storage, options, choice, shared.study_name, otherwise)
         opened = SharedStudy(
             study,
             storage,
@@ -373,7 +374,10 @@ def _say_what_is_there(opened: SharedStudy, shared: SharedChoice) -> None:
     opened.show(f"Study {shared.study_name} in {place}: {ended} trials have ended, {elsewhere} run elsewhere")
 
 
-def _open(storage: SharedStorage, options: SearchOptions, choice: StudyChoice, name: str) -> optuna.Study:
+def _open(
+    storage: SharedStorage, options: SearchOptions, choice: StudyChoice, name: str, otherwise: str
+) -> optuna.Study:
+    """``otherwise``: what a person gives who wants another study."""
     pruner = PrunerName.NONE if len(options.objectives) > 1 else choice.pruner
     study = optuna.create_study(
         storage=storage.optuna,
@@ -385,9 +389,9 @@ def _open(storage: SharedStorage, options: SearchOptions, choice: StudyChoice, n
     settings, stored = study_settings(options), study.user_attrs.get(_SETTINGS)
     place = f"the study {name} in {storage.address.text}"
     if stored is not None:
-        check_same_study(stored, settings, place=place, advice="give the same options, or another --study-name")
+        check_same_study(stored, settings, place=place, advice=f"give the same options, or {otherwise}")
     elif study.get_trials(deepcopy=False):
-        raise StudyError(f"{place} was made by another program: choose another --study-name")
+        raise StudyError(f"{place} was made by another program: choose {otherwise}")
     else:
         study.set_user_attr(_SETTINGS, settings)
     if _IDENTITY not in study.user_attrs:

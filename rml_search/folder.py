@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import IO
 
-from rml_search.errors import WorkspaceInUseError, WriteError
+from rml_search.errors import StudyError, WorkspaceInUseError, WriteError
 from rml_search.paths import Workspace, shown, write_atomically
 from rml_search.results import finish_move_back, move_aside
 
@@ -39,13 +39,19 @@ def one_of_several_in(workspace: Workspace, study: str, show: Callable[[str], No
                 earlier = move_aside(workspace, datetime.now())
                 if earlier is not None:
                     show(f"The results of an earlier search were moved to {shown(earlier)}")
-                mark(workspace, study)
+                mark(workspace, study)  # whatever was there has moved
             _take(file, fcntl.LOCK_SH, workspace)
         yield
 
 
 def mark(workspace: Workspace, study: str) -> None:
-    """Says that the results in the working directory are of this study."""
+    """Says that the results in the working directory are of this study.
+
+    Raises:
+        StudyError: they are another's already.
+    """
+    if _study_of(workspace) not in {None, study}:
+        raise StudyError(f"the results in {workspace.root} are of another study: --fresh moves them to earlier/")
     workspace.trials.mkdir(parents=True, exist_ok=True)
     write_atomically(workspace.study_mark, f"{study}\n")
 

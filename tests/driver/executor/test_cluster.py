@@ -88,8 +88,11 @@ def test_the_same_command_goes_on_with_the_study(search, journal, workspace):
     search()
     assert journal().identity == identity
     assert not (workspace.root / "earlier").exists()
-    with pytest.raises(StudyError, match="--num-epochs"):
+    with pytest.raises(StudyError, match=r"--num-epochs.*: give the same options, or --fresh$"):
         search(num_epochs=9)
+    with pytest.raises(StudyError, match=r"are of another study: --fresh moves them to earlier/$"):
+        search(replace(ON_SLURM, shared=SharedChoice(SHARED_JOURNAL, "other")))
+    assert workspace.study_mark.read_text() == f"{identity}\n"
 
 
 def test_the_report_reads_the_study_of_the_workers(search, journal, workspace):
