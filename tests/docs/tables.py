@@ -68,6 +68,10 @@ NOT_RUN: dict[str, str] = {
     "pip install optuna-dashboard": _INSTALLS,
     "optuna-dashboard sqlite:///study.db": "serves until it is stopped; tests/driver/report starts it",
     "rml-optimization --install-completion": "changes the settings of the person's shell",
+    "pip install '.[slurm]'": _INSTALLS,
+    "rml-optimization --num-trials 50 --num-epochs 50 --optimizers adam,rmsprop,sgd --loss bce,dice "
+    "--layers layers_resunet.json --executor slurm --workers 8 --slurm-gpus 1 --slurm-cpus 8 --slurm-memory 32G "
+    "--slurm-time 12:00:00": "needs Slurm; tests/slurm starts one",
     "apptainer build rmldnn.sif docker-daemon:rmldnn-torch:cuda": _APPTAINER,
     "python rml_optimization.py --singularity-image rmldnn.sif ...": _APPTAINER,
     "rml-optimization --num-trials 6 --num-epochs 8 --optimizers adam,sgd --loss bce,dice "
