@@ -24,7 +24,8 @@ ALLOWED_PARTS = {
     "rml_optimization": {"rml_command_options", "rml_report", "rml_run", "rml_search", "rmldnn_contract"},
     "rml_run": {"rml_confirmation", "rml_optuna", "rml_report", "rml_search", "rml_shared_study", "rml_storage"},
     "rml_artifacts": {"rml_search"},
-    "rml_shared_storage": {"rml_search"},
+    "rml_shared_storage": {"rml_search", "rml_turns"},
+    "rml_turns": {"rml_search"},
     "rml_shared_study": {
         "rml_artifacts",
         "rml_distributions",
@@ -73,6 +74,7 @@ OWNERS = {
         "rml_shared_storage",
         "rml_shared_study",
         "rml_storage",
+        "rml_turns",
     },
     "plotly": {"rml_plots"},
     "torch": {"rmldnn_torch"},
