@@ -118,7 +118,8 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
 
     options, plan, workspace, show = run.options, run.plan, run.workspace, run.show
     show(settings_table(settings))
-    study.remember_run(describe_run(sys.argv, settings))
+    with study.errors(workspace):
+        study.remember_run(describe_run(sys.argv, settings))
     with nullcontext() if plan.shared is None else setting_up(workspace):
         hold_out_validation_images(options, workspace, show)
     observer = PlainObserver(options, show)
@@ -140,9 +141,10 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
 
         ranked = confirm(plan.confirm, running, records, lambda own: PlainObserver(own, show), show)
         show(confirmation_table(ranked))
-    if options.validation_fraction is not None:
+    if options.validation_fraction is not None and running.has_best_model:
         show(test_accuracy_table(_evaluate_on_test_images(workspace, run.runtime, options.num_procs)))
-    show(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
+    model = f"best model is in {shown(workspace.best_model)}, the history" if running.has_best_model else "history is"
+    show(f"The {model} in {shown(workspace.list_acc)}")
     if plan.writes_report:
         write_report_softly(workspace, show)
 

@@ -78,6 +78,7 @@ class Search:
         slots: one for each trial that may run at a time.
         keep_top: of how many trials, the best ones, the checkpoints are kept.
         ended_early: why the search has ended with fewer trials than were asked for; None if it has not.
+        has_best_model: whether ``best_model/`` is the best trial's, not one that was the best until then.
     """
 
     options: SearchOptions
@@ -89,6 +90,7 @@ class Search:
     slots: Sequence[Slot] = (Slot(),)
     keep_top: int = 1
     ended_early: str | None = None
+    has_best_model: bool = False
     _events: queue.SimpleQueue[_Event] = field(default_factory=queue.SimpleQueue)
     _running: dict[int, _Running] = field(default_factory=dict)
     _failures_in_a_row: int = 0
@@ -162,6 +164,7 @@ class Search:
     def _waits_for_others(self) -> bool:
         """Whether other drivers are at work on trials that this one may have to run again, and will show at the end."""
         if self._is_out_of_time():
+            self._enforce_limits()  # which tells why the search ends
             return False
         num_elsewhere = self.study.num_running_elsewhere()
         if num_elsewhere and not self._has_told_of_others:
@@ -300,6 +303,7 @@ class Search:
             if records:
                 write_list_acc(self.workspace, records, checkpoints)
         best = best_record(records)
+        self.has_best_model = best is not None and best.number in checkpoints
         if best is not None and best.number not in checkpoints:
             self._tell_of_checkpoint(best)
 
