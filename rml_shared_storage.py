@@ -19,13 +19,18 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from rml_search.errors import OptionError, StudyError
-from rml_turns import DatabaseTurn, FileTurn, as_mysql_reads
+from rml_turns import TURN_SECONDS, DatabaseTurn, FileTurn, as_mysql_reads
 
 #: What tells of a storage that does not answer, now or at all.
 STORAGE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)
 
 _JOURNAL = "journal:"
 _CONNECT_SECONDS = 10
+#: How each driver notices that a server, or the way to it, is gone without a word; nothing else takes a turn so long.
+_TCP: dict[str, dict[str, int]] = {
+    "psycopg": {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000},
+    "pymysql": {"read_timeout": 3 * TURN_SECONDS, "write_timeout": TURN_SECONDS},
+}
 #: The first bytes of each line of a journal.
 _JOURNAL_LINE = b'{"op_code":'
 
@@ -158,7 +163,8 @@ def _open_journal(address: StorageAddress, path: Path) -> SharedStorage:
 def _open_database(address: StorageAddress, url: sqlalchemy.URL, study_name: str) -> SharedStorage:
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     # Of the connections that a server has for all drivers each keeps two: one for its turn, one for what it does then.
-    settings = {"pool_pre_ping": True, "pool_size": 2, "connect_args": {"connect_timeout": _CONNECT_SECONDS}}
+    arguments = {"connect_timeout": _CONNECT_SECONDS, **_TCP.get(url.get_driver_name(), {})}
+    settings = {"pool_pre_ping": True, "pool_size": 2, "connect_args": arguments}
     try:
         engine = sqlalchemy.create_engine(url, **settings)
     except (ImportError, NoSuchModuleError):

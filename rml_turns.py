@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from rml_search.heartbeats import Heartbeat
 
-#: How long a driver waits for its turn, and how long one that is not heard of any more keeps its own.
+#: How long a driver keeps its turn that is not heard of any more; twice as long others wait at a time.
 TURN_SECONDS = 30
 
 
@@ -56,11 +56,11 @@ def _lock(connection: sqlalchemy.Connection, key: bytes) -> sqlalchemy.TextClaus
     if connection.dialect.name == "postgresql":
         number = int.from_bytes(key[:8], "big", signed=True)
         connection.execute(sqlalchemy.text(f"SET LOCAL idle_in_transaction_session_timeout = '{TURN_SECONDS}s'"))
-        connection.execute(sqlalchemy.text(f"SET LOCAL lock_timeout = '{TURN_SECONDS}s'"))
+        connection.execute(sqlalchemy.text(f"SET LOCAL lock_timeout = '{2 * TURN_SECONDS}s'"))
         connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": number})
         return sqlalchemy.text("SELECT 1")  # the end of the transaction does
     connection.execute(sqlalchemy.text(f"SET SESSION wait_timeout = {TURN_SECONDS}"))
-    named = {"name": key.hex()[:60], "seconds": TURN_SECONDS}
+    named = {"name": key.hex()[:60], "seconds": 2 * TURN_SECONDS}
     if connection.execute(sqlalchemy.text("SELECT GET_LOCK(:name, :seconds)"), named).scalar() != 1:
         raise TimeoutError(errno.ETIMEDOUT, "another driver holds the study")
     return sqlalchemy.text("SELECT RELEASE_LOCK(:name)").bindparams(name=named["name"])

@@ -38,6 +38,9 @@ _TICK_SECONDS = 0.25
 #: How long to wait before the engine is tried again that could not be started; each time that much longer.
 RETRY_SECONDS = 5.0
 
+#: How long to wait before a study is asked again that had nothing to try while others run the last trials.
+ASK_AGAIN_SECONDS = 2.0
+
 
 @dataclass
 class _Running:
@@ -95,6 +98,7 @@ class Search:
     _running: dict[int, _Running] = field(default_factory=dict)
     _failures_in_a_row: int = 0
     _has_told_of_others: bool = False
+    _ask_again_at: float = 0.0
     _told_of_checkpoint: str = ""
     _started: float = 0.0
 
@@ -179,10 +183,11 @@ class Search:
     def _start_trials(self, runner: TrialRunner) -> None:
         while self.ended_early is None and len(self._running) < len(self.slots):
             num_begun = self._num_begun()
-            if num_begun >= self.options.num_trials:
+            if num_begun >= self.options.num_trials or time.monotonic() < self._ask_again_at:
                 return
             suggestion = self.study.ask()
             if suggestion is None:
+                self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
                 if self._num_begun() < self.options.num_trials and not self.study.num_running_elsewhere():
                     self.ended_early = "every point of the search space has been tried"
                 return

@@ -14,10 +14,11 @@ from rml_search.driver import is_gone, this_driver
 from rml_search.errors import OptionError, StudyError
 from rml_search.interruption import interruptible
 from rml_search.limits import Limits
-from rml_search.options import StudyChoice
+from rml_search.options import SamplerName, StudyChoice
 from rml_search.results import TrialState
 from rml_search.run_record import describe_run
 from rml_search.search import Search
+from rml_shared_storage import _TCP
 
 from .test_drivers import make_folder, output, start
 from .test_shared_study import result
@@ -202,6 +203,50 @@ def test_who_cannot_join_leaves_nothing_behind(join):
         join(study=StudyChoice(enqueued=(point,)))
     assert threading.active_count() == before
     assert join().num_running_elsewhere() == 0
+
+
+def test_who_waits_for_others_does_not_ask_all_the_time(join, workspace, make_options, monkeypatch):
+    choice = StudyChoice(sampler=SamplerName.GRID)
+    options = {"num_trials": 99, "lr_range": (0.01, 0.01)}  # 2 optimizers, 2 losses
+    busy, waiting = (join(study=choice, **options) for _ in range(2))
+    taken = [busy.ask() for _ in range(4)]
+    search, asked = Search(make_options(**options), workspace, None, waiting, None), []
+    ask = waiting.ask
+    monkeypatch.setattr(waiting, "ask", lambda: asked.append(time.monotonic()) or ask())
+    for _ in range(5):
+        search._start_trials(None)
+    assert len(asked) == 1
+    assert search.ended_early is None
+    for suggestion in taken:
+        busy.finish(result(suggestion), None)
+    search._ask_again_at = 0.0
+    search._start_trials(None)
+    assert len(asked) == 2
+    assert search.ended_early == "every point of the search space has been tried"
+
+
+@pytest.mark.database
+def test_the_longest_line_of_an_engine_can_be_stored(join, server):
+    study = join(storage=server.url, study_name="long", num_trials=1)
+    study.patience_seconds = 1.0
+    study.finish(result(study.ask(), state=TrialState.FAILED, reason="#" * 100_000), None)
+    assert study.records()[0].reason == "#" * 2000
+
+
+@pytest.mark.database
+@pytest.mark.slow
+def test_a_server_that_says_nothing_is_one_that_is_away(join, mariadb, monkeypatch):
+    monkeypatch.setitem(_TCP["pymysql"], "read_timeout", 1)
+    told: list[str] = []
+    study = join(storage=mariadb.url, study_name="silent", num_trials=1, show=told.append)
+    suggestion = study.ask()
+    mariadb.process.send_signal(signal.SIGSTOP)
+    again = threading.Timer(4.0, mariadb.process.send_signal, [signal.SIGCONT])
+    again.start()
+    study.finish(result(suggestion), None)
+    again.join()
+    assert "does not answer" in told[-2]
+    assert [record.max_acc for record in study.records()] == [0.5]
 
 
 @pytest.mark.database
