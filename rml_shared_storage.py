@@ -23,6 +23,8 @@ from rml_turns import TURN_SECONDS, DatabaseTurn, FileTurn, as_mysql_reads
 
 #: What tells of a storage that does not answer, now or at all.
 STORAGE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)
+#: Those of them that nothing but a storage raises.
+ITS_OWN_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 _JOURNAL = "journal:"
 _CONNECT_SECONDS = 10
@@ -191,11 +193,11 @@ def _open_database(address: StorageAddress, url: sqlalchemy.URL, study_name: str
 
 
 @contextmanager
-def storage_errors(address: StorageAddress) -> Iterator[None]:
+def storage_errors(address: StorageAddress, kinds: tuple[type[Exception], ...] = STORAGE_ERRORS) -> Iterator[None]:
     """Tells of a storage that cannot be used, as a StudyError, without any password."""
     try:
         yield
-    except STORAGE_ERRORS as error:
+    except kinds as error:
         raise StudyError(f"--storage {address.text} cannot be used ({reason_of(error, address)})") from None
 
 

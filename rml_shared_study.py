@@ -37,6 +37,7 @@ from rml_search.run_record import RunRecord
 from rml_search.study import Suggestion
 from rml_search.study_settings import check_same_study, study_settings
 from rml_shared_storage import (
+    ITS_OWN_ERRORS,
     STORAGE_ERRORS,
     SharedStorage,
     open_shared_storage,
@@ -95,8 +96,8 @@ class SharedStudy(OptunaStudy):
         return str(self.study.user_attrs[_IDENTITY])
 
     def errors(self, _workspace: Workspace) -> AbstractContextManager[None]:
-        """Tells of a storage that cannot be used, as a StudyError."""
-        return storage_errors(self.storage.address)
+        """Tells of a storage that cannot be used, as a StudyError; errors of other files are none of it."""
+        return storage_errors(self.storage.address, ITS_OWN_ERRORS)
 
     def join(self) -> None:
         """Shows a first sign of life, and others from then on."""
@@ -118,7 +119,6 @@ class SharedStudy(OptunaStudy):
 
     def ask(self) -> Suggestion | None:
         """The next trial; None where others have begun the last one, or every point has been tried."""
-
         known = dict(self._running)
 
         def ask() -> Suggestion | None:
@@ -313,7 +313,7 @@ class SharedStudy(OptunaStudy):
                 patience = self.patience_seconds
                 if time.monotonic() - begun > (min(patience, PARTING_SECONDS) if is_interrupted() else patience):
                     self.patience_seconds = 0.0  # what is left to do at the end shall not wait once more
-                    raise
+                    raise optuna.exceptions.StorageInternalError(str(error)) from error
                 if not is_away:
                     words = reason_of(error, self.storage.address)
                     self.show(f"{self.storage.address.text} does not answer ({words}): trying for a while")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -134,9 +135,15 @@ def test_who_ends_a_search_does_not_wait_for_its_storage(join, monkeypatch):
     begun = time.monotonic()
     with monkeypatch.context() as patched, interruptible():
         patched.setattr(study.storage.optuna, "set_trial_user_attr", away)
-        with pytest.raises(ConnectionResetError):
+        with pytest.raises(StudyError, match=r"cannot be used \(gone\)"), study.errors(study.workspace):
             end_a_search()
     assert time.monotonic() - begun < 10
+
+
+def test_a_disk_that_is_full_here_is_no_fault_of_the_storage(join):
+    study = join()
+    with pytest.raises(OSError, match="No space left"), study.errors(study.workspace):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_the_place_of_checkpoints_is_looked_up_again_when_the_storage_was_away(join, monkeypatch):
