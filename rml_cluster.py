@@ -96,7 +96,7 @@ def search_on_cluster(
     if array is not None:
         forget(workspace)
         tell_end(array, has_enough=progress.tell_news(), show=show)
-    display.results(workspace)
+    display.results(workspace, has_best_model=workspace.best_config.exists())
     if plan.writes_report:
         from rml_report import write_report_softly
 

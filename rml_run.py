@@ -134,7 +134,8 @@ def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tupl
 def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) -> None:
     options, plan, workspace, display = run.options, run.plan, run.workspace, run.display
     display.settings(settings)
-    study.remember_run(describe_run(sys.argv, settings))
+    with study.errors(workspace):
+        study.remember_run(describe_run(sys.argv, settings))
     with nullcontext() if plan.shared is None else setting_up(workspace):
         hold_out_validation_images(options, workspace, display.say)
     if plan.jobs.num_jobs is None:
@@ -145,12 +146,12 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
         from rml_confirmation import confirm
 
         display.confirmed(confirm(plan.confirm, running, records, display.watching, display.say))
-    if options.validation_fraction is not None:
+    if options.validation_fraction is not None and running.has_best_model:
         # Of drivers in one folder the first one does it, and the others show what it has found.
         with nullcontext() if plan.shared is None else writing_results(workspace):
             found = None if plan.shared is None else read_last_inference(workspace)
             display.tested(found or _evaluate_on_test_images(workspace, run.runtime, options.num_procs))
-    display.results(workspace)
+    display.results(workspace, has_best_model=running.has_best_model)
     if plan.writes_report:
         from rml_report import write_report_softly
 

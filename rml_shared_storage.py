@@ -5,11 +5,10 @@ One of the modules that import Optuna.
 
 from __future__ import annotations
 
-import errno
-import hashlib
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,22 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from rml_search.errors import NoResultsError, OptionError, StudyError
+from rml_turns import TURN_SECONDS, DatabaseTurn, FileTurn, as_mysql_reads
 
 #: What tells of a storage that does not answer, now or at all.
 STORAGE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)
+#: Those of them that nothing but a storage raises.
+ITS_OWN_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 _JOURNAL = "journal:"
 _CONNECT_SECONDS = 10
-_TURN_SECONDS = 30
-_CONNECTION: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_SECONDS}}
+#: How each driver notices that a server, or the way to it, is gone without a word; nothing else takes a turn so long.
+_TCP: dict[str, dict[str, int]] = {
+    "psycopg": {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000},
+    "pymysql": {"read_timeout": 3 * TURN_SECONDS, "write_timeout": TURN_SECONDS},
+}
+#: The first bytes of each line of a journal.
+_JOURNAL_LINE = b'{"op_code":'
 
 #: The kind of a database -> the Python driver that our extras bring, and the extra.
 _DATABASES = {"postgresql": ("psycopg", "postgres"), "mysql": ("pymysql", "mysql"), "mariadb": ("pymysql", "mysql")}
@@ -42,6 +49,8 @@ _ADVICE = {
     "permission denied": "the user needs the right to create tables there",
     "lock timeout": "another driver holds the study",
     "locked": "another program holds it",
+    "too long": "choose a shorter --study-name",
+    "incorrect string value": "choose a --study-name of letters that the database knows",
 }
 _UNREACHABLE = "check the host and the port, and whether the server runs; the same command goes on"
 
@@ -79,10 +88,17 @@ def parse_storage(text: str) -> StorageAddress:
         advice = "it serves one machine only: " if kind == "sqlite" else ""
         raise OptionError(f"--storage: not {kind}, {advice}use postgresql, mysql or a file that ends in .journal")
     if url.database is None:
-        raise OptionError(f"--storage: {url.render_as_string()} names no database")
+        shown = url.difference_update_query(_secret_settings(url))
+        raise OptionError(f"--storage: {shown.render_as_string()} names no database")
     if url.drivername == kind:
         url = url.set(drivername=f"{kind}+{_DATABASES[kind][0]}")
-    return StorageAddress(url.set(drivername=kind).render_as_string(hide_password=True), url)
+    shown = url.difference_update_query(_secret_settings(url))
+    return StorageAddress(shown.set(drivername=kind).render_as_string(hide_password=True), url)
+
+
+def _secret_settings(url: sqlalchemy.URL) -> list[str]:
+    """The settings after the question mark that are passwords."""
+    return [name for name in url.query if "passw" in name.lower()]
 
 
 @dataclass
@@ -95,7 +111,7 @@ class SharedStorage:
 
     address: StorageAddress
     optuna: BaseStorage
-    _turn: _DatabaseTurn | _FileTurn
+    _turn: DatabaseTurn | FileTurn
     _depth: int = 0
     _guard: threading.RLock = field(default_factory=threading.RLock)
 
@@ -140,12 +156,12 @@ def open_shared_storage(address: StorageAddress, study_name: str) -> SharedStora
 
 
 def _open_journal(address: StorageAddress, path: Path) -> SharedStorage:
-    return SharedStorage(address, _journal(address, path), _FileTurn(path))
+    return SharedStorage(address, _journal(address, path), FileTurn(path))
 
 
 def _journal(address: StorageAddress, path: Path) -> JournalStorage:
     try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(str(path))))
     except (ValueError, KeyError, TypeError, AssertionError):
         raise StudyError(f"{address.text} is no journal of Optuna's: name another file") from None
 
@@ -153,6 +169,12 @@ def _journal(address: StorageAddress, path: Path) -> JournalStorage:
 def _url_text(url: sqlalchemy.URL) -> str:
     """As Optuna takes it, which fills in what stands in braces."""
     return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+
+
+def _connection(url: sqlalchemy.URL) -> dict[str, Any]:
+    """Of the connections that a server has for all drivers each keeps two: for its turn, and for what it does then."""
+    arguments = {"connect_timeout": _CONNECT_SECONDS, **_TCP.get(url.get_driver_name(), {})}
+    return {"pool_pre_ping": True, "pool_size": 2, "connect_args": arguments}
 
 
 @contextmanager
@@ -170,15 +192,14 @@ def _package_of(address: StorageAddress, url: sqlalchemy.URL) -> Iterator[None]:
 
 def _open_database(address: StorageAddress, url: sqlalchemy.URL, study_name: str) -> SharedStorage:
     with _package_of(address, url):
-        engine = sqlalchemy.create_engine(url, **_CONNECTION)
+        engine = sqlalchemy.create_engine(url, **_connection(url))
     try:
         # Two drivers must not make the tables at the same time.
-        with _DatabaseTurn(engine, "tables").held():
-            storage = RDBStorage(_url_text(url), engine_kwargs=dict(_CONNECTION), skip_compatibility_check=True)
-    except BaseException:
+        with DatabaseTurn(engine, "tables").held():
+            storage = RDBStorage(_url_text(url), engine_kwargs=_connection(url), skip_compatibility_check=True)
+    finally:
         engine.dispose()
-        raise
-    opened = SharedStorage(address, storage, _DatabaseTurn(engine, study_name))
+    opened = SharedStorage(address, storage, DatabaseTurn(storage.engine, as_mysql_reads(study_name)))
     found, known = storage.get_current_version(), storage.get_head_version()
     if found != known:
         opened.close()
@@ -207,7 +228,7 @@ def storage_to_read(address: StorageAddress) -> Iterator[BaseStorage]:
             raise NoResultsError(f"{address.text} holds no study: no search has begun there")
         storage = RDBStorage(
             _url_text(address.place),
-            engine_kwargs={**_CONNECTION, "execution_options": {"postgresql_readonly": True}},
+            engine_kwargs={**_connection(address.place), "execution_options": {"postgresql_readonly": True}},
             skip_compatibility_check=True,
             skip_table_creation=True,
         )
@@ -220,7 +241,7 @@ def storage_to_read(address: StorageAddress) -> Iterator[BaseStorage]:
 
 def _has_tables(address: StorageAddress, url: sqlalchemy.URL) -> bool:
     with _package_of(address, url):
-        engine = sqlalchemy.create_engine(url, **_CONNECTION)
+        engine = sqlalchemy.create_engine(url, **_connection(url))
     try:
         return bool(sqlalchemy.inspect(engine).has_table("studies"))
     finally:
@@ -228,11 +249,11 @@ def _has_tables(address: StorageAddress, url: sqlalchemy.URL) -> bool:
 
 
 @contextmanager
-def storage_errors(address: StorageAddress) -> Iterator[None]:
+def storage_errors(address: StorageAddress, kinds: tuple[type[Exception], ...] = STORAGE_ERRORS) -> Iterator[None]:
     """Tells of a storage that cannot be used, as a StudyError, without any password."""
     try:
         yield
-    except STORAGE_ERRORS as error:
+    except kinds as error:
         raise StudyError(f"--storage {address.text} cannot be used ({reason_of(error, address)})") from None
 
 
@@ -243,67 +264,39 @@ def reason_of(error: BaseException, address: StorageAddress) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    password = None if isinstance(address.place, Path) else address.place.password
-    if password:
-        said = said.replace(str(password), "***")
     if isinstance(address.place, Path):
         return said
+    for password in (address.place.password, *map(address.place.query.get, _secret_settings(address.place))):
+        said = said.replace(str(password), "***") if password else said
     advice = next((advice for words, advice in _ADVICE.items() if words in said.lower()), _UNREACHABLE)
     return f"{said}: {advice}"
 
 
-@dataclass(frozen=True)
-class _DatabaseTurn:
-    """A lock that the server keeps, and lets go of when the connection ends, however it ends."""
+class _JournalLock(JournalFileOpenLock):
+    """The lock of a journal, whose holder finds whole lines: a full disk cuts off the one that is being written."""
 
-    engine: sqlalchemy.Engine
-    name: str
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._journal = Path(path)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        key = hashlib.sha256(f"rml-optimization {self.name}".encode()).digest()
-        with self.engine.connect() as connection:
-            release = _lock(connection, key)
-            try:
-                yield
-            finally:
-                # What was done meanwhile is stored already, whatever becomes of this connection.
-                with suppress(SQLAlchemyError):
-                    connection.execute(release)
-                    connection.commit()
-
-    def close(self) -> None:
-        self.engine.dispose()
-
-
-def _lock(connection: sqlalchemy.Connection, key: bytes) -> sqlalchemy.TextClause:
-    """Waits for a lock of the server's; what lets go of it."""
-    if connection.dialect.name == "postgresql":
-        number = int.from_bytes(key[:8], "big", signed=True)
-        connection.execute(sqlalchemy.text(f"SET LOCAL lock_timeout = '{_TURN_SECONDS}s'"))
-        connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": number})
-        return sqlalchemy.text("SELECT 1")  # the end of the transaction does
-    named = {"name": key.hex()[:60], "seconds": _TURN_SECONDS}
-    if connection.execute(sqlalchemy.text("SELECT GET_LOCK(:name, :seconds)"), named).scalar() != 1:
-        raise TimeoutError(errno.ETIMEDOUT, "another driver holds the study")
-    return sqlalchemy.text("SELECT RELEASE_LOCK(:name)").bindparams(name=named["name"])
-
-
-@dataclass(frozen=True)
-class _FileTurn:
-    """A lock beside a journal, which works on network folders too; one that a dead driver holds is broken in time."""
-
-    journal: Path
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        lock = JournalFileOpenLock(f"{self.journal}.turn", grace_period=_TURN_SECONDS)
-        lock.acquire()
+    def acquire(self) -> bool:
+        """As Optuna's. Raises StudyError where the file is no journal."""
+        super().acquire()
         try:
-            yield
-        finally:
-            with suppress(RuntimeError):  # it was broken meanwhile
-                lock.release()
+            self._cut_off()
+        except BaseException:
+            self.release()
+            raise
+        return True
 
-    def close(self) -> None:
-        """There is nothing to close."""
+    def _cut_off(self) -> None:
+        with self._journal.open("rb+") as file:
+            end = file.seek(0, os.SEEK_END)
+            if not end or (file.seek(end - 1), file.read())[1] == b"\n":
+                return
+            file.seek(0)
+            whole = file.read()
+            begin = whole.rfind(b"\n") + 1
+            if not _JOURNAL_LINE.startswith(whole[begin : begin + len(_JOURNAL_LINE)]):
+                raise StudyError(f"{self._journal} is no journal of Optuna's: name another file")
+            file.truncate(begin)

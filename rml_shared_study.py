@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,19 +24,22 @@ from rml_distributions import DIRECTIONS
 from rml_optuna import OptunaStudy, parse_point
 from rml_records import BEAT, DRIVER, NUM_TRIALS, RECORD, REPEATS, SETTINGS, beats_of
 from rml_samplers import build_pruner
+from rml_search.best_model import is_at_hand
 from rml_search.driver import Driver, is_gone, parse_driver, this_driver
 from rml_search.errors import StudyError
 from rml_search.folder import writing_results
 from rml_search.heartbeats import ENDED, Beat, Heartbeat, Watch
-from rml_search.interruption import interruptions_allowed
+from rml_search.interruption import interruptions_allowed, is_interrupted
 from rml_search.options import PrunerName, SearchOptions, SharedChoice, StudyChoice
 from rml_search.paths import Workspace
 from rml_search.plan import SearchPlan
 from rml_search.progress import RunningTrial
 from rml_search.results import TrialRecord, TrialResult, best_records
+from rml_search.run_record import RunRecord
 from rml_search.study import Suggestion
 from rml_search.study_settings import check_same_study, study_settings
 from rml_shared_storage import (
+    ITS_OWN_ERRORS,
     STORAGE_ERRORS,
     SharedStorage,
     open_shared_storage,
@@ -49,6 +53,8 @@ from rmldnn_contract.training_log import EpochRecord
 
 #: How long a storage may be away that has worked before.
 PATIENCE_SECONDS = 300.0
+#: The same for a search that a person, or a batch system, wants to end.
+PARTING_SECONDS = 10.0
 #: How old what is known of other drivers' trials may be.
 FRESH_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
@@ -90,8 +96,8 @@ class SharedStudy(OptunaStudy):
         return str(self.study.user_attrs[_IDENTITY])
 
     def errors(self, _workspace: Workspace) -> AbstractContextManager[None]:
-        """Tells of a storage that cannot be used, as a StudyError."""
-        return storage_errors(self.storage.address)
+        """Tells of a storage that cannot be used, as a StudyError; errors of other files are none of it."""
+        return storage_errors(self.storage.address, ITS_OWN_ERRORS)
 
     def join(self) -> None:
         """Shows a first sign of life, and others from then on."""
@@ -105,11 +111,14 @@ class SharedStudy(OptunaStudy):
             self._tell_beat(ENDED)
         self.storage.close()
 
+    def remember_run(self, run: RunRecord) -> None:
+        """As for one driver."""
+        self._patiently(lambda: OptunaStudy.remember_run(self, run))
+
     # --- what a search asks ----------------------------------------------------------------------------
 
     def ask(self) -> Suggestion | None:
         """The next trial; None where others have begun the last one, or every point has been tried."""
-
         known = dict(self._running)
 
         def ask() -> Suggestion | None:
@@ -125,7 +134,9 @@ class SharedStudy(OptunaStudy):
                 self._read = None
                 return suggestion
 
-        return self._patiently(ask)
+        while True:
+            with suppress(UpdateFinishedTrialError):  # this driver had lost its turn, and others have ended the trial
+                return self._patiently(ask)
 
     def report(self, number: int, epoch: EpochRecord) -> bool:
         """As for one driver; a trial that others have taken over meanwhile shall end too."""
@@ -192,11 +203,11 @@ class SharedStudy(OptunaStudy):
         name = trial.user_attrs.get(DRIVER, "")
         if name == self.driver.name or self.models is not None:
             return None
-        folder = self.study.user_attrs.get(BEAT + name, {}).get("folder")
-        if folder == str(self.workspace.root):
-            return None
+        folder = self._patiently(lambda: self.study.user_attrs).get(BEAT + name, {}).get("folder")
         driver = parse_driver(name)
         host = "another machine" if driver is None else driver.host
+        if (host, folder) == (self.driver.host, str(self.workspace.root)):
+            return None
         return f"The best model is with the driver of trial {record.number}, on {host} in {folder}: see --artifacts"
 
     # --- what others have done -------------------------------------------------------------------------
@@ -218,10 +229,9 @@ class SharedStudy(OptunaStudy):
         return name is None or name in self._lost  # without a name it was being drawn, by a driver that had the turn
 
     def _trials(self) -> list[FrozenTrial]:
-        now = time.monotonic()
-        if self._read is None or now - self._read_at > FRESH_SECONDS:
+        if self._read is None or time.monotonic() - self._read_at > FRESH_SECONDS:
             self._read = self._patiently(lambda: self.study.get_trials(deepcopy=False))
-            self._read_at = now
+            self._read_at = time.monotonic()
         return self._read
 
     def _counted(self) -> list[FrozenTrial]:
@@ -268,25 +278,16 @@ class SharedStudy(OptunaStudy):
             if record.checkpoint_sha256 is None or record.epoch_max_acc is None:
                 continue
             waiting = self.workspace.trial(record.number).checkpoint(record.epoch_max_acc)
-            if waiting.is_file() or self._has_model(record):
+            if waiting.is_file() or is_at_hand(self.workspace, record):
                 continue
             trial = next(trial for trial in self._trials() if trial.number == record.number)
-            models.fetch(trial, waiting, record.checkpoint_sha256)
-
-    def _has_model(self, record: TrialRecord) -> bool:
-        """Whether the checkpoint is the best model here, or among the others that are kept."""
-        for model in (self.workspace.best, self.workspace.top_model(record.number)):
-            with suppress(OSError):
-                is_same = model.digest.read_text(encoding="utf-8").startswith(record.checkpoint_sha256 or " ")
-                if is_same and model.checkpoint.is_file():
-                    return True
-        return False
+            self._patiently(partial(models.fetch, trial, waiting, record.checkpoint_sha256))
 
     def _drop_beaten_models(self, models: ModelStore) -> None:
         kept = {record.number for record in best_records(self.records(), self.keep_top)}
         for trial in self._trials():
             if trial.state.is_finished() and trial.number not in kept:
-                models.drop(trial)
+                self._patiently(partial(models.drop, trial))
 
     # --- patience --------------------------------------------------------------------------------------
 
@@ -304,15 +305,16 @@ class SharedStudy(OptunaStudy):
             self._is_patient = False
 
     def _wait_for(self, step: Callable[[], Answer]) -> Answer:
-        deadline = time.monotonic() + self.patience_seconds
+        begun = time.monotonic()
         is_away = False
         while True:
             try:
                 answer = step()
             except STORAGE_ERRORS as error:
-                if time.monotonic() > deadline:
+                patience = self.patience_seconds
+                if time.monotonic() - begun > (min(patience, PARTING_SECONDS) if is_interrupted() else patience):
                     self.patience_seconds = 0.0  # what is left to do at the end shall not wait once more
-                    raise
+                    raise optuna.exceptions.StorageInternalError(str(error)) from error
                 if not is_away:
                     words = reason_of(error, self.storage.address)
                     self.show(f"{self.storage.address.text} does not answer ({words}): trying for a while")
@@ -342,29 +344,32 @@ def open_shared_study(
     artifacts = shared.artifacts
     if artifacts is None and isinstance(address.place, Path):  # all drivers see its folder
         artifacts = str(address.place.with_suffix(".artifacts"))
-    storage = open_shared_storage(address, shared.study_name)
-    with storage_errors(address), storage.turn():
-        otherwise = "--fresh" if plan.owns_storage else "another --study-name"
-        study = _open(storage, options, choice, shared.study_name, otherwise)
-        opened = SharedStudy(
-            study,
-            storage,
-            options,
-            choice.sampler,
-            choice.allows_duplicates,
-            workspace=workspace,
-            heartbeat_seconds=shared.heartbeat_seconds,
-            show=show,
-            keep_top=plan.keep_top,
-            models=None if artifacts is None else open_model_store(artifacts, storage.optuna),
-        )
-        opened.join()
-        opened.recover()
-        _say_what_is_there(opened, shared)
-        if choice.warm_start is not None:
-            num_borrowed = opened.borrow(load_other_study(choice.warm_start, workspace))
-            show(f"The sampler learns from {num_borrowed} trials of {choice.warm_start}")
-        opened.enqueue(points)
+    with ExitStack() as parting:
+        storage = open_shared_storage(address, shared.study_name)
+        parting.callback(storage.close)
+        with storage_errors(address), storage.turn():
+            otherwise = "--fresh" if plan.owns_storage else "another --study-name"
+            opened = SharedStudy(
+                _open(storage, options, choice, shared.study_name, otherwise),
+                storage,
+                options,
+                choice.sampler,
+                choice.allows_duplicates,
+                workspace=workspace,
+                heartbeat_seconds=shared.heartbeat_seconds,
+                show=show,
+                keep_top=plan.keep_top,
+                models=None if artifacts is None else open_model_store(artifacts, storage.optuna),
+            )
+            parting.callback(opened.close)
+            opened.join()
+            opened.recover()
+            _say_what_is_there(opened, shared)
+            if choice.warm_start is not None:
+                num_borrowed = opened.borrow(load_other_study(choice.warm_start, workspace))
+                show(f"The sampler learns from {num_borrowed} trials of {choice.warm_start}")
+            opened.enqueue(points)
+        parting.pop_all()
     return opened
 
 

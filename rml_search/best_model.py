@@ -95,6 +95,15 @@ class _Settler:
         return next((path for path in places if _digest_if_there(path) == record.checkpoint_sha256), None)
 
 
+def is_at_hand(workspace: Workspace, record: TrialRecord) -> bool:
+    """Whether the checkpoint of a trial is the best model, or among the others that are kept, by their digests."""
+    for model in (workspace.best, workspace.top_model(record.number)):
+        is_same = (_read(model.digest) or "").startswith(record.checkpoint_sha256 or " ")
+        if is_same and model.checkpoint.is_file():
+            return True
+    return False
+
+
 def _link(source: Path, target: Path) -> None:
     """Gives a file a second name, so that the first one is never missing; where the disk cannot, another one."""
     temporary = target.with_name(f".{target.name}.tmp")

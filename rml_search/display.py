@@ -78,8 +78,8 @@ class Display(Protocol):
     def tested(self, result: InferenceResult) -> None:
         """The best model has seen the test images, which had no part in choosing it."""
 
-    def results(self, workspace: Workspace) -> None:
-        """All is done, and there."""
+    def results(self, workspace: Workspace, *, has_best_model: bool) -> None:
+        """All is done, and there; the best model may be with another driver alone."""
 
 
 class PlainDisplay:
@@ -117,9 +117,10 @@ class PlainDisplay:
         """A table."""
         self._show(test_accuracy_table(result))
 
-    def results(self, workspace: Workspace) -> None:
+    def results(self, workspace: Workspace, *, has_best_model: bool) -> None:
         """Where they are."""
-        self.say(f"The best model is in {shown(workspace.best_model)}, the history in {shown(workspace.list_acc)}")
+        model = f"best model is in {shown(workspace.best_model)}, the history" if has_best_model else "history is"
+        self.say(f"The {model} in {shown(workspace.list_acc)}")
 
 
 class QuietDisplay(PlainDisplay):

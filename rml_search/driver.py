@@ -37,7 +37,10 @@ class Driver:
     @property
     def is_gone(self) -> bool:
         """Whether the process has certainly ended; of one on another machine, or in a container, nobody can say."""
-        return self.is_here and _started(self.process) != self.started
+        if not self.is_here:
+            return False
+        started = _started(self.process)
+        return not _is_another_persons(self.process) if started is None else started != self.started
 
     @property
     def is_here(self) -> bool:
@@ -77,6 +80,17 @@ def _kernel() -> str:
         return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
+
+
+def _is_another_persons(process: int) -> bool:
+    """Whether there is such a process of another user's, which the system may hide (the option hidepid of proc(5))."""
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _started(process: int) -> int | None:

@@ -72,7 +72,7 @@ class Heartbeat:
         interval: seconds between two beats.
     """
 
-    def __init__(self, tell: Callable[[int], None], interval: float) -> None:
+    def __init__(self, tell: Callable[[int], object], interval: float) -> None:
         self._tell = tell
         self._interval = interval
         self._ended = threading.Event()

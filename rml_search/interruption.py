@@ -50,6 +50,11 @@ class _State:
 _state = _State()
 
 
+def is_interrupted() -> bool:
+    """Whether a signal has come, and the program is about to end, or ending."""
+    return _state.pending is not None
+
+
 def _is_unwinding() -> bool:
     """Whether some ``except`` or ``finally`` is at work because of an :class:`Interrupted`."""
     error = sys.exc_info()[1]

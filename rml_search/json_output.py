@@ -19,7 +19,7 @@ Every object has ``event``, and ``time`` as seconds since 1970. The others by ev
                          (of a run), ``accuracies`` of its runs, ``num_failed``
 ``tested``               ``loss`` and ``accuracy`` of the best model on the test images
                          (``--validation-fraction``)
-``results``              ``best_model``, ``history``: paths
+``results``              ``best_model``, ``history``: paths; null where another driver alone has the model
 ``note``                 ``text``; at any time
 ======================== ======================================================================================
 
@@ -106,9 +106,10 @@ class JsonDisplay:
         """``tested``."""
         self._tell("tested", loss=result.loss, accuracy=result.accuracy)
 
-    def results(self, workspace: Workspace) -> None:
+    def results(self, workspace: Workspace, *, has_best_model: bool) -> None:
         """``results``."""
-        self._tell("results", best_model=str(workspace.best_model), history=str(workspace.list_acc))
+        model = str(workspace.best_model) if has_best_model else None
+        self._tell("results", best_model=model, history=str(workspace.list_acc))
 
     # --- what happens to trials ------------------------------------------------------------------------
 

@@ -25,6 +25,9 @@ from rml_search.search_space import LEARNING_RATE, LOSS, OPTIMIZER, Value
 from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_contract.training_log import EpochRecord
 
+#: So long a reason may be: of all databases MySQL takes the least, and a progress bar may be one line.
+_REASON_LENGTH = 2000
+
 _PARTIAL = ".partial"  #: ends the name of a folder into which results are just being moved
 
 
@@ -88,7 +91,7 @@ class TrialResult:
             number=self.number,
             state=self.state,
             seconds=round(self.seconds, 3),
-            reason=self.reason,
+            reason=None if self.reason is None else self.reason[:_REASON_LENGTH],
             checkpoint_sha256=checkpoint_sha256,
             tried_again=tried_again,
             hyperparameters=self.hyperparameters.point,

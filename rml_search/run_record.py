@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,10 @@ from rmldnn_contract import __version__
 
 #: Begins the names of the study's attributes that hold these records; the time follows.
 RUN_PREFIX = "run "
+
+#: A password in an address: after the user's name, or among the settings after the question mark.
+_PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):[^@\s]*(?=@)")
+_PASSWORD_SETTING = re.compile(r"([?&][^=&\s]*passw[^=&\s]*)=[^&\s]*", re.IGNORECASE)
 
 _LIBRARIES = ("optuna", "torch", "numpy", "opencv-python-headless", "h5py", "docker")
 
@@ -76,12 +81,17 @@ def read_runs(attributes: Mapping[str, Any]) -> tuple[RunRecord, ...]:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    program, *rest = arguments
+    program, *rest = (_without_password(argument) for argument in arguments)
     # `python rml_optimization.py`, or the program's name where it is installed.
     start = ["python", program] if Path(program).suffix == ".py" else [Path(program).name]
     precision = os.environ.get(PRECISION_VARIABLE)
     variables = [] if precision is None else [f"{PRECISION_VARIABLE}={shlex.quote(precision)}"]
     return " ".join([*variables, shlex.join([*start, *map(without_password, rest)])])
+
+
+def _without_password(argument: str) -> str:
+    """What many may read, such as all who see the study."""
+    return _PASSWORD_SETTING.sub(r"\1=***", _PASSWORD.sub(r"\1:***", argument))
 
 
 def _versions() -> dict[str, str]:

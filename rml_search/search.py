@@ -42,6 +42,9 @@ _OTHERS_SECONDS = 2.0
 #: How long to wait before the engine is tried again that could not be started; each time that much longer.
 RETRY_SECONDS = 5.0
 
+#: How long to wait before a study is asked again that had nothing to try while others run the last trials.
+ASK_AGAIN_SECONDS = 2.0
+
 
 @dataclass
 class _Running:
@@ -82,6 +85,7 @@ class Search:
         slots: one for each trial that may run at a time.
         keep_top: of how many trials, the best ones, the checkpoints are kept.
         ended_early: why the search has ended with fewer trials than were asked for; None if it has not.
+        has_best_model: whether ``best_model/`` is the best trial's, not one that was the best until then.
     """
 
     options: SearchOptions
@@ -93,10 +97,12 @@ class Search:
     slots: Sequence[Slot] = (Slot(),)
     keep_top: int = 1
     ended_early: str | None = None
+    has_best_model: bool = False
     _events: queue.SimpleQueue[_Event] = field(default_factory=queue.SimpleQueue)
     _running: dict[int, _Running] = field(default_factory=dict)
     _failures_in_a_row: int = 0
     _has_told_of_others: bool = False
+    _ask_again_at: float = 0.0
     _told_of_checkpoint: str = ""
     _told_of_others: float = -math.inf
     _started: float = 0.0
@@ -177,6 +183,7 @@ class Search:
     def _waits_for_others(self) -> bool:
         """Whether other drivers are at work on trials that this one may have to run again, and will show at the end."""
         if self._is_out_of_time():
+            self._enforce_limits()  # which tells why the search ends
             return False
         num_elsewhere = self.study.num_running_elsewhere()
         if num_elsewhere and not self._has_told_of_others:
@@ -191,10 +198,11 @@ class Search:
     def _start_trials(self, runner: TrialRunner) -> None:
         while self.ended_early is None and len(self._running) < len(self.slots):
             num_begun = self._num_begun()
-            if num_begun >= self.options.num_trials:
+            if num_begun >= self.options.num_trials or time.monotonic() < self._ask_again_at:
                 return
             suggestion = self.study.ask()
             if suggestion is None:
+                self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
                 if self._num_begun() < self.options.num_trials and not self.study.num_running_elsewhere():
                     self.ended_early = "every point of the search space has been tried"
                 return
@@ -317,6 +325,7 @@ class Search:
             if records:
                 write_list_acc(self.workspace, records, checkpoints)
         best = best_record(records)
+        self.has_best_model = best is not None and best.number in checkpoints
         if best is not None and best.number not in checkpoints:
             self._tell_of_checkpoint(best)
 

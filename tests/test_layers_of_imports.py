@@ -45,7 +45,8 @@ ALLOWED_PARTS = {
     "rml_artifacts": {"rml_search"},
     "rml_best": {"rml_search", "rml_shared_records"},
     "rml_shared_records": {"rml_records", "rml_search", "rml_shared_storage"},
-    "rml_shared_storage": {"rml_search"},
+    "rml_shared_storage": {"rml_search", "rml_turns"},
+    "rml_turns": {"rml_search"},
     "rml_shared_study": {
         "rml_artifacts",
         "rml_distributions",
@@ -105,6 +106,7 @@ OWNERS = {
         "rml_shared_study",
         "rml_status",
         "rml_storage",
+        "rml_turns",
     },
     "mlflow": {"rml_mlflow"},
     "plotly": {"rml_plots"},
