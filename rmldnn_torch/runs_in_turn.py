@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -41,15 +41,26 @@ def serve_in_process(driver: socket.socket) -> None:
 
 
 def _run(request: Request, driver: socket.socket) -> int:
-    os.environ.update(request.environment)
     undo = end_on_signals()
     try:
-        with _listening(driver):
+        with _listening(driver), _environment(request.environment):
             return main(request.arguments)
     except Terminated as error:  # it came when the run had ended, or before it had begun
         return error.exit_status
     finally:
         undo()
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Variables that hold for one run: the next may have none of them."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _forget() -> None:

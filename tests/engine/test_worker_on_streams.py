@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -76,10 +75,18 @@ def mortal():
 
 
 @pytest.fixture
-def endless(tmp_path):
-    """A configuration that cannot be read to its end: a run that opens it waits for ever."""
-    os.mkfifo(tmp_path / "config.json")
-    return Begin((f"--config={tmp_path / 'config.json'}",))
+def begin_endless(tmp_path):
+    """Begins a run that never ends, since its configuration is a pipe that says nothing; returns when it reads that."""
+    pipe, opened = tmp_path / "config.json", []
+    os.mkfifo(pipe)
+
+    def begin(relay):
+        relay.say(Begin((f"--config={pipe}",)))
+        opened.append(os.open(pipe, os.O_WRONLY))  # waits for a reader
+
+    yield begin
+    for descriptor in opened:
+        os.close(descriptor)
 
 
 def test_runs_follow_one_another_each_with_its_output_and_status(relay):
@@ -97,10 +104,9 @@ def test_variables_of_a_run_reach_it(relay):
     assert ended == Ended(64)
 
 
-def test_a_run_can_be_stopped_and_a_late_stop_means_nothing(relay, endless):
+def test_a_run_can_be_stopped_and_a_late_stop_means_nothing(relay, begin_endless):
     relay.say(Stop())
-    relay.say(endless)
-    time.sleep(0.5)
+    begin_endless(relay)
     relay.say(Stop())
     output, ended = relay.finish()
     assert output.endswith("Stopped by SIGTERM.\n")
@@ -108,26 +114,24 @@ def test_a_run_can_be_stopped_and_a_late_stop_means_nothing(relay, endless):
 
 
 @KINDS
-def test_the_end_of_the_input_ends_a_run_at_work(mortal, endless, options):
+def test_the_end_of_the_input_ends_a_run_at_work(mortal, begin_endless, options):
     relay = mortal(options)
-    relay.say(endless)
-    time.sleep(0.3)
+    begin_endless(relay)
     relay.process.stdin.close()
     assert relay.process.wait(10) == 0
 
 
 @KINDS
-def test_a_worker_that_dies_takes_the_relay_along(mortal, endless, options):
+def test_a_worker_that_dies_takes_the_relay_along(mortal, begin_endless, options):
     relay = mortal(options)
-    relay.say(endless)
+    begin_endless(relay)
     os.kill(relay.child(), signal.SIGKILL)
     assert relay.process.wait(10) == 128 + signal.SIGKILL
 
 
-def test_a_run_that_dies_is_told_with_its_signal(mortal, endless):
+def test_a_run_that_dies_is_told_with_its_signal(mortal, begin_endless):
     relay = mortal()
-    relay.say(endless)
-    time.sleep(0.5)
+    begin_endless(relay)
     os.kill(relay.child(relay.child()), signal.SIGKILL)
     assert relay.finish() == ("", Ended(-signal.SIGKILL))
 
