@@ -69,6 +69,9 @@ NOT_RUN: dict[str, str] = {
     "optuna-dashboard sqlite:///study.db": "serves until it is stopped; tests/driver/report starts it",
     "rml-optimization --install-completion": "changes the settings of the person's shell",
     "pip install '.[slurm]'": _INSTALLS,
+    "python rml_optimization.py --num-trials 500 --num-epochs 50 --optimizers adam,sgd --loss dice,bce "
+    "--executor slurm --workers 32 --slurm-gpus 1 --slurm-cpus 8 --slurm-memory 32G --slurm-time 12:00:00 "
+    "--slurm-partition gpu --slurm-account lab --singularity-image rmldnn.sif": "needs Slurm; tests/slurm starts one",
     "rml-optimization --num-trials 50 --num-epochs 50 --optimizers adam,rmsprop,sgd --loss bce,dice "
     "--layers layers_resunet.json --executor slurm --workers 8 --slurm-gpus 1 --slurm-cpus 8 --slurm-memory 32G "
     "--slurm-time 12:00:00": "needs Slurm; tests/slurm starts one",

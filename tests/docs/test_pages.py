@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 import typer.main
 
-from rml_optimization import app
+from rml_optimization import _BROKEN_PIPE, app
+from rml_search.crash import UNEXPECTED
+from rml_search.errors import SearchError
+from rml_search.interruption import _SIGNALS
 from rml_search.paths import Workspace
 from rmldnn_contract.config import Checkpoints, Loss, NeuralNetwork
 from rmldnn_contract.data import TRANSFORMS, Data, Slicer
+from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_contract.optimizer import OPTIMIZERS, SCHEDULERS
 
 from ..browser import headless_chromium
@@ -90,10 +94,16 @@ def test_every_option_of_every_command_has_its_place(documentation):
             assert any(place.startswith(program) and place.endswith(option.strip("-")) for place in places), option
 
 
-def test_page_and_readme_list_the_same_exit_codes(documentation):
-    page = {int(cells[0]) for cells in documentation.pages["reference/exit-codes"].rows if cells[0].isdecimal()}
-    readme = [cells[0] for cells in documentation.pages[README].rows if re.fullmatch(r"\d[\d, ]*", cells[0])]
-    assert page == {int(code) for cell in readme for code in cell.split(",")}
+def all_errors(kind: type[SearchError]) -> set[type[SearchError]]:
+    return {kind}.union(*(all_errors(each) for each in kind.__subclasses__()))
+
+
+def test_every_exit_code_is_explained_and_no_other(documentation):
+    listed = [int(cells[0]) for cells in documentation.pages["reference/exit-codes"].rows if cells[0].isdecimal()]
+    assert len(listed) == len(set(listed))
+    from_errors = {error.exit_code for error in all_errors(SearchError)}
+    from_signals = {128 + number for number in _SIGNALS}
+    assert set(listed) == from_errors | set(map(int, ExitStatus)) | from_signals | {UNEXPECTED, _BROKEN_PIPE}
 
 
 def test_every_file_of_a_search_is_explained(documentation, searched):
