@@ -56,7 +56,7 @@ class SearchView:
 
     def _rows(self, paper: _Paper) -> list[Text]:
         progress = self.progress
-        head: list[Text] = [Text(_line(progress.settings), _TITLE), *_bars(progress, paper)]
+        head: list[Text] = [Text(_whole_items(_line(progress.settings), paper), _TITLE), *_bars(progress, paper)]
         best = _best_rows(progress)
         last_failures = progress.tally.failures
         failures = [Text(f"  trial {failure.number}: {_line(failure.reason)}", _BAD) for failure in last_failures]
@@ -186,6 +186,15 @@ def _accuracy(trial: RunningTrial) -> str:
 
 def _point(trial: RunningTrial | BestTrial) -> str:
     return _line(str(trial.hyperparameters))
+
+
+def _whole_items(text: str, paper: _Paper) -> str:
+    """A list without those of its last items that do not fit: ``batch 32`` cut short would be another batch size."""
+    mark = ", ..." if paper.ascii_only else ", …"
+    kept = text
+    while len(kept + mark) > paper.width and ", " in kept:
+        kept = kept.rpartition(", ")[0]
+    return text if len(text) <= paper.width else kept + mark
 
 
 def _line(text: str) -> str:

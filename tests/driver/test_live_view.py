@@ -45,6 +45,17 @@ def test_a_search_on_80_columns():
     assert max(map(len, lines)) == 80
 
 
+def test_settings_that_do_not_fit_go_as_a_whole():
+    """``batch 3…`` would be read as a batch of 3."""
+    whole = "50 trials of 50 epochs, adam|rmsprop|sgd, bce|dice, lr 0.0001-0.01, 256x256, batch 32"
+    assert len(whole) == 85
+    assert draw(progress(), 85)[0] == whole
+    assert draw(progress(), 84)[0] == whole.removesuffix("batch 32") + "…"
+    assert draw(progress(), 80)[0] == whole.removesuffix("batch 32") + "…"
+    assert draw(progress(), 77)[0] == whole.removesuffix("256x256, batch 32") + "…"
+    assert draw(progress(), 80, encoding="ascii")[0] == whole.removesuffix("batch 32") + "..."
+
+
 def test_the_bars_are_as_long_as_what_is_done():
     bar = draw(progress(num_trials=24), 80)[1].split()[1]
     assert bar.count("━") == round(len(bar) / 2)
