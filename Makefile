@@ -17,7 +17,7 @@ help: ## Show this list
 	@echo 'Usage: make TARGET [PYTHON=python3.12] [TORCH_INDEX=$(CPU_INDEX)]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(INSTALLED) ## Search, train and infer on synthetic images, in about a minute once installed
+demo: $(INSTALLED) ## Search, train and infer on synthetic images, in one to five minutes once installed
 	$(RUN) rml_optimization.py demo
 
 test: lint docs ## Check style and types, build the documentation, run all tests, show the coverage (PYTEST_ARGS='-k docker' to choose)
@@ -43,7 +43,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    || { echo 'make: $(PYTHON) is older than Python 3.10; name a newer one: make PYTHON=...' >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info >= (3, 14))' \
 	    || echo 'make: $(PYTHON) is newer than Python 3.13, the newest tried; if this fails, name another: make PYTHON=...' >&2
-	@echo 'Installing into $(VENV), which takes a minute or two ...'
+	@echo 'Installing into $(VENV), which takes some minutes and says nothing meanwhile ...'
 	@"$(PYTHON)" -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 	    -c constraints.txt -e '.[engine,test,docs,release]'
