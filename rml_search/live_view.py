@@ -107,18 +107,19 @@ def _bars(progress: Progress, paper: _Paper) -> list[Text]:
     left = None if not slowest or None in slowest else max(value for value in slowest if value is not None)
     trials = progress.trials_done / progress.num_trials if progress.num_trials else 0.0
     epochs = num_done / num_epochs if num_epochs else 0.0
-    return [
-        _bar("Trials", trials, counts + told, progress.seconds_left, paper),
-        _bar("Epochs", epochs, f"{num_done}/{num_epochs}", left, paper),
-    ]
+    bars = [_bar("Trials", trials, counts + told, progress.seconds_left, paper)]
+    if at_work or progress.is_running is not False:
+        bars.append(_bar("Epochs", epochs, f"{num_done}/{num_epochs}", left, paper))
+    return bars
 
 
 def _bar(name: str, share: float, counts: str, seconds_left: float | None, paper: _Paper) -> Text:
     """A row: a name, a bar that takes what is left of the width, a count, and the time left."""
-    time_left = f"{duration(seconds_left)} left".rjust(_WIDTH_OF_TIME)
+    is_done = share >= 1.0 and seconds_left is None
+    time_left = ("done" if is_done else f"{duration(seconds_left)} left").rjust(_WIDTH_OF_TIME)
     room = paper.width - len(name) - len(counts) - len(time_left) - 3
     if room < _MIN_WIDTH_OF_BAR:
-        return Text.assemble((name, _TITLE), f" {counts} ", (duration(seconds_left), _QUIET))
+        return Text.assemble((name, _TITLE), f" {counts} ", ("done" if is_done else duration(seconds_left), _QUIET))
     done = round(room * min(1.0, share))
     full, empty = "#-" if paper.ascii_only else "━─"
     bar = ((full * done, "green"), (empty * (room - done), _QUIET))

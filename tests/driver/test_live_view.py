@@ -96,6 +96,18 @@ def test_trials_of_other_drivers_and_of_killed_ones_are_told_apart():
     assert lines[2].endswith(" 3/50    7:50 left")
 
 
+def test_a_search_that_has_ended_is_done_and_counts_no_epochs():
+    ended = progress(num_trials=12, is_running=False)
+    lines = draw(ended)
+    assert lines[1].split()[2:] == ["12/12,", "4", "pruned", "done"]
+    assert not any(line.startswith("Epochs") for line in lines)
+    assert draw(ended, 20)[1] == "Trials 12/12 done"
+    killed = draw(progress(running(12, is_left=True), is_running=False))
+    assert killed[1].endswith(" -:-- left")
+    assert not any(line.startswith("Epochs") for line in killed)
+    assert draw(progress())[2].startswith("Epochs")
+
+
 def test_with_two_objectives_the_front_is_there():
     front = [BestTrial(3, 0.912, 7, POINT, 25.4), BestTrial(1, 0.8, 7, POINT, 12.0)]
     assert "Front    0.912 in 25 s (trial 3), 0.800 in 12 s (trial 1)" in draw(progress(front=front, has_front=True))
