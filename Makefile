@@ -14,13 +14,14 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help demo test lint docs format image image-cuda benchmark constraints clean
 
 help: ## Show this list
-	@echo 'Usage: make TARGET [PYTHON=python3.12] [TORCH_INDEX=$(CPU_INDEX)]'
+	@echo 'Usage: make TARGET [PYTHON=python3.12] \'
+	@echo '           [TORCH_INDEX=$(CPU_INDEX)]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(INSTALLED) ## Search, train and infer on synthetic images, in about a minute once installed
+demo: $(INSTALLED) ## Search, train and infer on synthetic images, in minutes
 	$(RUN) rml_optimization.py demo
 
-test: lint docs ## Check style and types, build the documentation, run all tests, show the coverage (PYTEST_ARGS='-k docker' to choose)
+test: lint docs ## Lint, docs and all tests (PYTEST_ARGS='-k docker' to choose)
 	$(RUN) -m pytest --cov $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## Check style and types only
@@ -43,7 +44,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    || { echo 'make: $(PYTHON) is older than Python 3.10; name a newer one: make PYTHON=...' >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info >= (3, 14))' \
 	    || echo 'make: $(PYTHON) is newer than Python 3.13, the newest tried; if this fails, name another: make PYTHON=...' >&2
-	@echo 'Installing into $(VENV), which takes a minute or two ...'
+	@echo 'Installing into $(VENV), which takes some minutes and says nothing meanwhile ...'
 	@"$(PYTHON)" -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 	    -c constraints.txt -e '.[engine,test,docs,release]'
@@ -63,7 +64,7 @@ comma := ,
 
 # TensorFlow wants an older h5py than ours, so the pins but torch's do not hold here.
 BENCHMARK_VENV := .venv-benchmark
-benchmark: ## Compare training speed with PyTorch, MONAI and Keras, half an hour (BENCHMARK_ARGS=--help to choose)
+benchmark: ## Compare speed with PyTorch, MONAI and Keras, in half an hour
 	@test -x $(BENCHMARK_VENV)/bin/python || "$(PYTHON)" -m venv $(BENCHMARK_VENV)
 	@$(BENCHMARK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0 -e '.[engine]' -r benchmarks/requirements.txt

@@ -177,6 +177,16 @@ StorageOption = Annotated[
         help="Share the study with other drivers: postgresql://..., mysql://..., or DIR/NAME.journal.  [RML_STORAGE]",
     ),
 ]
+SharedStorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        envvar=STORAGE_VARIABLE,
+        show_envvar=False,
+        help="The study that drivers share: postgresql://..., mysql://..., or DIR/NAME.journal.  [RML_STORAGE]",
+    ),
+]
 StudyNameOption = Annotated[
     str | None, typer.Option("--study-name", metavar="NAME", help="Which of its studies.  [default: rml-optimization]")
 ]

@@ -214,10 +214,10 @@ def infer(
 @app.command()
 def best(
     best_format: options.BestFormatOption = BestFormat.TABLE,
-    storage: options.StorageOption = None,
+    storage: options.SharedStorageOption = None,
     study_name: options.StudyNameOption = None,
 ) -> None:
-    """Show the best trial of the search in this folder, or of a shared study."""
+    """Show the best trial of a search, in this folder or shared."""
     from rml_best import describe_best
 
     typer.echo(describe_best(best_format, Workspace(Path.cwd()), shared_choice(storage, study_name)))
@@ -229,11 +229,11 @@ def status(
     folder: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="Where the search runs, or ran.  [default: here]")
     ] = None,
-    storage: options.StorageOption = None,
+    storage: options.SharedStorageOption = None,
     study_name: options.StudyNameOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for other programs.")] = False,
 ) -> None:
-    """Say how far a search has come that runs elsewhere."""
+    """Say how far a search has come, also while it runs."""
     from rml_search.status_output import status_text
     from rml_status import folder_progress, storage_progress
 

@@ -22,6 +22,7 @@ from rml_search.inference import (
     read_last_inference,
     run_inference,
 )
+from rml_search.interruption import is_interrupted
 from rml_search.links import check_links
 from rml_search.lock import only_search_in
 from rml_search.network_file import check_networks
@@ -197,6 +198,8 @@ def _run_trials(run: _Run, study: OptunaStudy) -> tuple[Search, Sequence[TrialRe
         with study.errors(workspace):
             records = study.records()
             display.searched(SearchEnd(options, records, None if running is None else running.ended_early, error))
+            if is_interrupted():
+                display.say("The same command goes on from here")
             study.close()
     return running, records
 

@@ -56,7 +56,7 @@ class SearchView:
 
     def _rows(self, paper: _Paper) -> list[Text]:
         progress = self.progress
-        head: list[Text] = [Text(_line(progress.settings), _TITLE), *_bars(progress, paper)]
+        head: list[Text] = [Text(_whole_items(_line(progress.settings), paper), _TITLE), *_bars(progress, paper)]
         best = _best_rows(progress)
         last_failures = progress.tally.failures
         failures = [Text(f"  trial {failure.number}: {_line(failure.reason)}", _BAD) for failure in last_failures]
@@ -107,18 +107,19 @@ def _bars(progress: Progress, paper: _Paper) -> list[Text]:
     left = None if not slowest or None in slowest else max(value for value in slowest if value is not None)
     trials = progress.trials_done / progress.num_trials if progress.num_trials else 0.0
     epochs = num_done / num_epochs if num_epochs else 0.0
-    return [
-        _bar("Trials", trials, counts + told, progress.seconds_left, paper),
-        _bar("Epochs", epochs, f"{num_done}/{num_epochs}", left, paper),
-    ]
+    bars = [_bar("Trials", trials, counts + told, progress.seconds_left, paper)]
+    if at_work or progress.is_running is not False:
+        bars.append(_bar("Epochs", epochs, f"{num_done}/{num_epochs}", left, paper))
+    return bars
 
 
 def _bar(name: str, share: float, counts: str, seconds_left: float | None, paper: _Paper) -> Text:
     """A row: a name, a bar that takes what is left of the width, a count, and the time left."""
-    time_left = f"{duration(seconds_left)} left".rjust(_WIDTH_OF_TIME)
+    is_done = share >= 1.0 and seconds_left is None
+    time_left = ("done" if is_done else f"{duration(seconds_left)} left").rjust(_WIDTH_OF_TIME)
     room = paper.width - len(name) - len(counts) - len(time_left) - 3
     if room < _MIN_WIDTH_OF_BAR:
-        return Text.assemble((name, _TITLE), f" {counts} ", (duration(seconds_left), _QUIET))
+        return Text.assemble((name, _TITLE), f" {counts} ", ("done" if is_done else duration(seconds_left), _QUIET))
     done = round(room * min(1.0, share))
     full, empty = "#-" if paper.ascii_only else "━─"
     bar = ((full * done, "green"), (empty * (room - done), _QUIET))
@@ -186,6 +187,15 @@ def _accuracy(trial: RunningTrial) -> str:
 
 def _point(trial: RunningTrial | BestTrial) -> str:
     return _line(str(trial.hyperparameters))
+
+
+def _whole_items(text: str, paper: _Paper) -> str:
+    """A list without those of its last items that do not fit: ``batch 32`` cut short would be another batch size."""
+    mark = ", ..." if paper.ascii_only else ", …"
+    kept = text
+    while len(kept + mark) > paper.width and ", " in kept:
+        kept = kept.rpartition(", ")[0]
+    return text if len(text) <= paper.width else kept + mark
 
 
 def _line(text: str) -> str:

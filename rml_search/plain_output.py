@@ -177,7 +177,7 @@ def scores_table(means: Sequence[MeanScores]) -> str:
         )
         for one in means
     ]
-    headers = ("Lesion", "Images", "Dice", "IoU", "HD95,\npx (of)", "Pooled\nDice", "Pooled\nIoU")
+    headers = ("Lesion", "Images", "Dice", "IoU", "HD95, px\n(images)", "Pooled\nDice", "Pooled\nIoU")
     return tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True)
 
 

@@ -105,7 +105,7 @@ def prepare(
         num_classes = len({image.class_name for image in images})
         report(f"{len(images)} images in {num_classes} {'class' if num_classes == 1 else 'classes'}: reading them")
         pictures = list(_look_at_all(images, report))
-        report("Looking for near-duplicates")
+        report("Looking for copies of one picture, which takes a while")
         groups = group_near_duplicates([picture.thumbnail for picture in pictures])
         report(f"{max(groups) + 1} different pictures among {len(images)} images: copies stay on one side")
         placed = _place(images, pictures, groups, test_fraction, seed)

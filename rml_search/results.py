@@ -175,12 +175,14 @@ def read_list_acc(workspace: Workspace) -> list[TrialRecord]:
     """The records of ``list_acc.json``, also of one that holds only the tutorial's five keys.
 
     Raises:
-        NoResultsError: there is none, or it is no list of trials.
+        NoResultsError: there is none, for lack of a search or of a trial that has ended, or it is no list of trials.
     """
     path = shown(workspace.list_acc)
     try:
         entries = json.loads(workspace.list_acc.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if workspace.study_database.exists():
+            raise NoResultsError("no trial of the search in this folder has ended yet: see status") from None
         raise NoResultsError(f"there is no {path}: run a search in this folder first") from None
     except (OSError, ValueError, RecursionError) as error:
         raise NoResultsError(f"{path} cannot be read: {error}") from None

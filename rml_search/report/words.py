@@ -93,8 +93,14 @@ def describe_front(study: StudySummary) -> str:
 
 def describe_states(study: StudySummary) -> str:
     """``12 trials: 8 complete, 3 pruned, 1 failed``."""
-    told = [f"{len(study.of_state(state))} {state.value}" for state in State if study.of_state(state)]
+    told = [_describe_state(state, study.of_state(state)) for state in State if study.of_state(state)]
     return f"{count(len(study.trials), 'trial')}: {', '.join(told)}"
+
+
+def _describe_state(state: State, trials: Sequence[TrialSummary]) -> str:
+    """Those that a person or the machine broke off have not failed for good."""
+    num_again = sum(trial.tried_again for trial in trials)
+    return f"{len(trials)} {state.value}" + (f" ({num_again} of them tried again)" if num_again else "")
 
 
 # --- plots -----------------------------------------------------------------------------------------------
@@ -258,5 +264,5 @@ def describe_cost(cost: Cost, num_epochs: int | None) -> str:
             f"{show_seconds(cost.saved_seconds)}."
         )
     elif num_epochs is not None and not any(share.state is State.PRUNED for share in cost.shares):
-        text += " No trial was stopped early; with --pruner median hopeless ones would be."
+        text += " No trial was stopped early."
     return text

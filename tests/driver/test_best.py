@@ -67,6 +67,13 @@ def type_best(workspace, *arguments, **environment):
     )
 
 
+def test_before_the_first_trial_has_ended_it_says_so(workspace, make_options):
+    open_study(workspace, make_options(), StudyChoice(), print).close()
+    answer = type_best(workspace)
+    assert (answer.returncode, answer.stdout) == (4, "")
+    assert answer.stderr == "Error: no trial of the search in this folder has ended yet: see status\n"
+
+
 def check_facts(facts, workspace):
     [second] = [entry for entry in json.loads(workspace.list_acc.read_text()) if entry["number"] == 1]
     assert facts["trial"] == 1

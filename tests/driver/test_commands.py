@@ -9,6 +9,7 @@ import pytest
 from rml_run import run_search
 from rml_search.errors import DataSetError, OptionError, WriteError
 from rml_search.infer_command import InferOptions, infer_and_show
+from rml_search.interruption import Interrupted, interruptible
 from rml_search.options import RuntimeChoice, StudyChoice
 from rml_search.plan import SearchPlan
 from rml_search.runtime.choice import ChosenRuntime
@@ -56,6 +57,13 @@ def search(workspace, options):
 
 def infer(workspace, told, **options):
     infer_and_show(InferOptions(**options), workspace, RuntimeChoice(), False, told.append)
+
+
+def test_an_interruption_says_how_to_go_on(workspace, make_options, plays, script, capsys):
+    plays(script([0.7]), script([0.9], interrupts=True))
+    with pytest.raises(Interrupted), interruptible():
+        search(workspace, make_options(num_trials=5))
+    assert capsys.readouterr().out.endswith("The same command goes on from here\n")
 
 
 def test_images_that_are_links_are_refused_in_a_container_before_anything_moves(linked, make_options, plays):

@@ -45,6 +45,17 @@ def test_a_search_on_80_columns():
     assert max(map(len, lines)) == 80
 
 
+def test_settings_that_do_not_fit_go_as_a_whole():
+    """``batch 3…`` would be read as a batch of 3."""
+    whole = "50 trials of 50 epochs, adam|rmsprop|sgd, bce|dice, lr 0.0001-0.01, 256x256, batch 32"
+    assert len(whole) == 85
+    assert draw(progress(), 85)[0] == whole
+    assert draw(progress(), 84)[0] == whole.removesuffix("batch 32") + "…"
+    assert draw(progress(), 80)[0] == whole.removesuffix("batch 32") + "…"
+    assert draw(progress(), 77)[0] == whole.removesuffix("256x256, batch 32") + "…"
+    assert draw(progress(), 80, encoding="ascii")[0] == whole.removesuffix("batch 32") + "..."
+
+
 def test_the_bars_are_as_long_as_what_is_done():
     bar = draw(progress(num_trials=24), 80)[1].split()[1]
     assert bar.count("━") == round(len(bar) / 2)
@@ -83,6 +94,18 @@ def test_trials_of_other_drivers_and_of_killed_ones_are_told_apart():
     assert any(line.startswith("Trial 12 (process 7 on b): rmsprop") for line in lines)
     assert sum(line.endswith("was killed") for line in lines) == 1
     assert lines[2].endswith(" 3/50    7:50 left")
+
+
+def test_a_search_that_has_ended_is_done_and_counts_no_epochs():
+    ended = progress(num_trials=12, is_running=False)
+    lines = draw(ended)
+    assert lines[1].split()[2:] == ["12/12,", "4", "pruned", "done"]
+    assert not any(line.startswith("Epochs") for line in lines)
+    assert draw(ended, 20)[1] == "Trials 12/12 done"
+    killed = draw(progress(running(12, is_left=True), is_running=False))
+    assert killed[1].endswith(" -:-- left")
+    assert not any(line.startswith("Epochs") for line in killed)
+    assert draw(progress())[2].startswith("Epochs")
 
 
 def test_with_two_objectives_the_front_is_there():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rml_search.report import words
@@ -122,6 +124,14 @@ def test_cost_in_words(study, trial):
     assert "stopped early would have trained 3 more epochs, about 1 min." in text
 
 
-def test_cost_without_pruning_names_the_option(study, trial):
+def test_cost_without_pruning_recommends_nothing(study, trial):
+    """A pruner may have been at work, as it is by default, and have found all trials worth their time."""
     found = study(trial(0, [0.1, 0.2, 0.3, 0.4]))
-    assert "--pruner median" in words.describe_cost(cost_of(found), found.num_epochs)
+    text = words.describe_cost(cost_of(found), found.num_epochs)
+    assert text.endswith(" No trial was stopped early.")
+
+
+def test_trials_that_were_broken_off_have_not_failed_for_good(study, trial):
+    broken_off = [replace(trial(number, [], State.FAILED), tried_again=True) for number in (0, 1)]
+    found = study(*broken_off, trial(2, [], State.FAILED), trial(3, [0.5]))
+    assert words.describe_states(found) == "4 trials: 1 complete, 3 failed (2 of them tried again)"
