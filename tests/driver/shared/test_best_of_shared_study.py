@@ -24,6 +24,9 @@ class Silent:
     def trial_finished(self, result, best):
         pass
 
+    def others_seen(self, records, running):
+        pass
+
     def note(self, text):
         pass
 
