@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -359,9 +360,11 @@ def main() -> None:
     except typer.TyperException as error:
         _fail(f"{error.format_message()} (see --help)", error.exit_code)
     except BrokenPipeError:
-        # Nobody reads what is printed; Python would complain once more when it flushes it at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_BROKEN_PIPE)
+        _end_unread()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # Typer has caught it
+            _end_unread()
+        raise
     except Exception as error:  # noqa: BLE001 - told in one line, with the traceback in a file
         from rml_search.crash import explain_unexpected
 
@@ -375,8 +378,15 @@ def _program_name(arguments: Sequence[str]) -> str | None:
     return _INSTALLED_NAME if is_for_a_shell or Path(arguments[0]).name == _INSTALLED_NAME else None
 
 
+def _end_unread() -> NoReturn:
+    """Nobody reads what is printed; Python would complain once more when it flushes it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(_BROKEN_PIPE)
+
+
 def _fail(message: str, exit_code: int) -> NoReturn:
-    typer.echo(f"Error: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # the terminal may be gone, which is why the program ends
+        typer.echo(f"Error: {' '.join(message.split())}", err=True)
     sys.exit(exit_code)
 
 

@@ -195,12 +195,11 @@ def _run_trials(run: _Run, study: OptunaStudy) -> tuple[Search, Sequence[TrialRe
         error = str(problem)
         raise
     finally:
-        with study.errors(workspace):
+        with study.errors(workspace), closing(study):  # also where the terminal is gone
             records = study.records()
             display.searched(SearchEnd(options, records, None if running is None else running.ended_early, error))
             if is_interrupted():
                 display.say("The same command goes on from here")
-            study.close()
     return running, records
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ _TCP: dict[str, dict[str, int]] = {
     "psycopg": {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000},
     "pymysql": {"read_timeout": 3 * TURN_SECONDS, "write_timeout": TURN_SECONDS},
 }
-#: The first bytes of each line of a journal.
+#: The first bytes of a journal.
 _JOURNAL_LINE = b'{"op_code":'
 
 #: The kind of a database -> the Python driver that our extras bring, and the extra.
@@ -161,7 +161,9 @@ def _open_journal(address: StorageAddress, path: Path) -> SharedStorage:
 
 def _journal(address: StorageAddress, path: Path) -> JournalStorage:
     try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(str(path))))
+        file = _JournalFile(str(path), lock_obj=_JournalLock(str(path)))
+        _check_is_journal(path)
+        return JournalStorage(file)
     except (ValueError, KeyError, TypeError, AssertionError):
         raise StudyError(f"{address.text} is no journal of Optuna's: name another file") from None
 
@@ -272,6 +274,24 @@ def reason_of(error: BaseException, address: StorageAddress) -> str:
     return f"{said}: {advice}"
 
 
+def _check_is_journal(path: Path) -> None:
+    """Raises StudyError where the file begins with something else: Optuna would write behind it."""
+    with path.open("rb") as file:
+        if not _JOURNAL_LINE.startswith(file.read(len(_JOURNAL_LINE))):
+            raise StudyError(f"{path} is no journal of Optuna's: name another file")
+
+
+class _JournalFile(JournalFileBackend):
+    """A journal that says so where one of its lines has been damaged."""
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """As Optuna's. Raises StudyError where a line cannot be read."""
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError:
+            raise StudyError(f"the journal {self._file_path} is damaged: take a copy of it, or another file") from None
+
+
 class _JournalLock(JournalFileOpenLock):
     """The lock of a journal, whose holder finds whole lines: a full disk cuts off the one that is being written."""
 
@@ -290,13 +310,10 @@ class _JournalLock(JournalFileOpenLock):
         return True
 
     def _cut_off(self) -> None:
+        _check_is_journal(self._journal)
         with self._journal.open("rb+") as file:
             end = file.seek(0, os.SEEK_END)
             if not end or (file.seek(end - 1), file.read())[1] == b"\n":
                 return
             file.seek(0)
-            whole = file.read()
-            begin = whole.rfind(b"\n") + 1
-            if not _JOURNAL_LINE.startswith(whole[begin : begin + len(_JOURNAL_LINE)]):
-                raise StudyError(f"{self._journal} is no journal of Optuna's: name another file")
-            file.truncate(begin)
+            file.truncate(file.read().rfind(b"\n") + 1)

@@ -107,7 +107,7 @@ class SharedStudy(OptunaStudy):
     def close(self) -> None:
         """Leaves the study: what this driver has not ended others may take over at once."""
         self._heartbeat.stop()
-        with suppress(*STORAGE_ERRORS):
+        with suppress(*STORAGE_ERRORS, StudyError):  # what is wrong with the storage was told
             self._tell_beat(ENDED)
         self.storage.close()
 

@@ -37,6 +37,8 @@ def folder_progress(workspace: Workspace) -> Progress:
     """
     path = workspace.study_database
     if not path.is_file():
+        if workspace.shared_journal.is_file():  # of the jobs of a cluster
+            return storage_progress(SharedChoice(shown(workspace.shared_journal)))
         where = ": its study is elsewhere, name it by --storage" if workspace.study_mark.is_file() else ""
         raise NoResultsError(f"there is no {shown(path)}{where or ', so no search has begun in this folder'}")
     with database_errors(workspace), snapshot(path) as storage:

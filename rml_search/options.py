@@ -234,6 +234,8 @@ class SharedChoice:
     def __post_init__(self) -> None:
         if not self.study_name.strip():
             raise OptionError("--study-name must not be empty")
+        if self.artifacts is not None and not self.artifacts.strip():
+            raise OptionError("--artifacts must not be empty")
         if not 0.1 <= self.heartbeat_seconds <= 3600:
             raise OptionError(f"--heartbeat must lie between 0.1 and 3600 seconds, not {self.heartbeat_seconds:g}")
 

@@ -222,6 +222,16 @@ def test_a_shared_study_in_a_journal(join, tmp_path, workspace):
         folder_progress(workspace)
 
 
+def test_the_folder_of_a_search_on_a_cluster_tells_of_its_journal(join, workspace):
+    study = join(num_trials=4, storage=str(workspace.shared_journal))
+    study.ask()
+    progress = folder_progress(workspace)
+    assert (progress.num_trials, progress.is_running, len(progress.running)) == (4, True, 1)
+    workspace.shared_journal.write_text("")
+    with pytest.raises(NoResultsError, match=r"trials/study\.journal holds no study rml-optimization"):
+        folder_progress(workspace)
+
+
 def test_a_driver_sees_the_trials_of_others(join):
     first, second = join(num_trials=4), join(num_trials=4)
     suggestion = first.ask()

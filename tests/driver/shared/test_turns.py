@@ -102,6 +102,35 @@ def test_another_file_is_not_cut_off(join, tmp_path):
     assert text.read_text() == "no line end"
 
 
+def test_another_file_whose_line_has_an_end_is_not_written_to(join, tmp_path):
+    text = tmp_path / "text.journal"
+    text.write_text("a line\n")
+    with pytest.raises(StudyError, match=r"text\.journal is no journal of Optuna's"):
+        join(storage=str(text))
+    assert text.read_text() == "a line\n"
+
+
+def test_an_empty_place_of_checkpoints_is_not_the_current_folder(join):
+    with pytest.raises(OptionError, match="--artifacts must not be empty"):
+        join(artifacts="")
+
+
+def test_what_a_lost_power_has_left_at_the_end_does_not_spoil_a_journal(join, tmp_path):
+    first = join(num_trials=9)
+    first.finish(result(first.ask(), 0.7), None)
+    with (tmp_path / "study.journal").open("ab") as journal:
+        journal.write(bytes(100))
+    assert [record.max_acc for record in join(num_trials=9).records()] == [0.7]
+
+
+def test_a_journal_that_is_damaged_while_it_is_in_use_is_one_line(join, tmp_path):
+    study = join(num_trials=9)
+    with (tmp_path / "study.journal").open("a") as journal:
+        journal.write('{"op_code":2,"worker_i\n{"op_code":2,"worker_i\n')
+    with pytest.raises(StudyError, match=r"the journal \S+/study\.journal is damaged"):
+        study.ask()
+
+
 def test_a_trial_that_others_have_taken_while_it_was_drawn_is_no_error(join, monkeypatch):
     first, second = join(num_trials=9), join(num_trials=9)
     original = first.storage.optuna.set_trial_user_attr
