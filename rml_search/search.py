@@ -251,7 +251,7 @@ class Search:
     def _may_still_win(self, running: _Running, epoch: EpochRecord) -> bool:
         """Whether this epoch is the best of all trials, so that its checkpoint must be waited for."""
         best = best_record(self.records)
-        is_best = best is None or (epoch.accuracy or 0.0) > (best.max_acc or 0.0)
+        is_best = best is None or (epoch.accuracy or 0.0) >= (best.max_acc or 0.0)
         return is_best and best_epoch(running.epochs) is epoch
 
     def _is_out_of_time(self) -> bool:
@@ -267,7 +267,7 @@ class Search:
             control = running.control
             if limits.trial_seconds is not None and now - control.started > limits.trial_seconds:
                 reason = f"stopped after {limits.trial_seconds:g} s (--trial-timeout)"
-                control.end(Verdict(TrialState.PRUNED, reason))
+                control.end(Verdict(TrialState.PRUNED, reason, needs_checkpoint=True))
             if limits.stall_seconds is not None and now - control.last_sign > limits.stall_seconds:
                 reason = f"the engine printed nothing for {limits.stall_seconds:g} s (--stall-timeout)"
                 control.end(Verdict(TrialState.FAILED, reason, is_machines_fault=True))
@@ -314,7 +314,10 @@ class Search:
         epoch, record = result.best_epoch, result.to_record()
         if epoch is None or record not in best_records([*self.records, record], self.keep_top):
             return None
-        return file_digest(self.workspace.trial(result.number).checkpoint(epoch.epoch))
+        checkpoint = self.workspace.trial(result.number).checkpoint(epoch.epoch)
+        if result.state is TrialState.PRUNED and not checkpoint.is_file():
+            return None  # engines tell of an epoch before they save it, and hopeless trials are not waited for
+        return file_digest(checkpoint)
 
     def _write_results(self, *, verify: bool = False) -> None:
         with self.study.settling() as records:

@@ -127,7 +127,7 @@ def _judge(
         status = ended.status if reason is not None and watch.fault is None else None
     else:
         status = None
-    if verdict.state is TrialState.PRUNED:
+    if verdict.needs_checkpoint:
         verdict = _with_checkpoint(verdict, watch, paths)
     return TrialResult(
         number=suggestion.number,

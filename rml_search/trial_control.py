@@ -12,12 +12,17 @@ from rml_search.runtime.base import RunningEngine
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why a trial is ended, and as what it counts (see :class:`~rml_search.results.TrialResult`)."""
+    """Why a trial is ended, and as what it counts (see :class:`~rml_search.results.TrialResult`).
+
+    Attributes:
+        needs_checkpoint: whether a trial has failed that was ended before its best checkpoint was there.
+    """
 
     state: TrialState
     reason: str
     is_machines_fault: bool = False
     is_broken_off: bool = False
+    needs_checkpoint: bool = False
 
 
 class TrialControl:

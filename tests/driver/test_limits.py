@@ -44,6 +44,18 @@ def test_a_hopeless_trial_is_pruned_and_its_engine_stopped(workspace, make_optio
     assert not any(engine.stopped for engine in runtime.engines[:-1])
 
 
+@pytest.mark.parametrize("keep_top", [1, 9])
+def test_pruning_before_a_checkpoint_is_no_failure(workspace, make_options, scripted, script, keep_top):
+    """Engines tell of an epoch before they save it; three such trials in a row must not end the search."""
+    good = [script([0.5, 0.6, 0.7, 0.8]) for _ in range(5)]
+    bad = [script([0.1, 0.2, 0.3, 0.3, 0.3, 0.3], hangs=True, num_checkpoints=0) for _ in range(3)]
+    options = make_options(num_trials=9, num_epochs=9)
+    choice = StudyChoice(pruner=PrunerName.MEDIAN)
+    run(workspace, options, scripted(*good, *bad, script([0.9])), choice, keep_top=keep_top)
+    assert [state for state, _ in states(workspace)] == ["complete"] * 5 + ["pruned"] * 3 + ["complete"]
+    assert workspace.best_checkpoint.read_text().endswith("0008/checkpoints: epoch 1")
+
+
 def test_a_pruned_trial_may_be_the_best_one(workspace, make_options, scripted, script):
     runtime = scripted(script([0.5]), script([0.9, 0.2, 0.1, 0.1, 0.1, 0.1], hangs=True))
     choice = StudyChoice(pruner=PrunerName.PATIENT)
