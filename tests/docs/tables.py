@@ -76,7 +76,6 @@ NOT_RUN: dict[str, str] = {
     "--layers layers_resunet.json --executor slurm --workers 8 --slurm-gpus 1 --slurm-cpus 8 --slurm-memory 32G "
     "--slurm-time 12:00:00": "needs Slurm; tests/slurm starts one",
     "apptainer build rmldnn.sif docker-daemon:rmldnn-torch:cuda": _APPTAINER,
-    "python rml_optimization.py --singularity-image rmldnn.sif ...": _APPTAINER,
     "rml-optimization --num-trials 6 --num-epochs 8 --optimizers adam,sgd --loss bce,dice "
     "--layers layers_small_unet.json --image-size 128 128 --singularity-image rmldnn.sif": _APPTAINER,
     "python rml_optimization.py --num-trials 50 --num-epochs 50 --docker-image rocketml/rmldnn:latest "
