@@ -95,8 +95,6 @@ NOT_RUN: dict[str, str] = {
 
 #: Commands that need Docker and our image: run where there are both.
 IN_DOCKER: dict[str, str] = {
-    "python rml_optimization.py --docker-image rmldnn-torch:latest ...": "python rml_optimization.py "
-    f"{_SOME_SEARCH} --fresh --docker-image rmldnn-torch:latest",
     f"{_DOCKER_RUN} --rm IMAGE rmldnn --config=best_model/config_test.json": f"{_DOCKER_RUN} --rm rmldnn-torch:latest "
     "rmldnn --config=best_model/config_test.json",
     f"{_DOCKER_RUN} --rm rmldnn-torch:latest rmldnn --config=best_model/config_test.json": f"{_DOCKER_RUN} --rm "

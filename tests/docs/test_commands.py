@@ -80,7 +80,7 @@ def test_what_a_page_says_of_docker_can_be_typed(page, documentation, make_sandb
     assert docker_image == "rmldnn-torch:latest"
     sandbox = make_sandbox("searched", True)
     commands = [IN_DOCKER[command] for command in documentation.pages[page].commands() if command in IN_DOCKER]
-    assert len(commands) >= 2
+    assert commands
     for command in commands:
         sandbox.run("bash", "-c", command)
 
