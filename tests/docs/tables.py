@@ -10,8 +10,6 @@ _SOME_SEARCH = (
 
 #: What a page says -> what is run. Nothing else is changed.
 SMALLER: dict[str, str] = {
-    # README's reader does this in a folder of its own.
-    "rml_optimization.py --num-trials 20 --config": "rml_optimization.py --num-trials 2 -ne 1 --fresh --config",
     "--num-trials 6 ": "--num-trials 2 ",
     "--num-trials 8 ": "--num-trials 2 ",
     "--num-trials 9 ": "--num-trials 3 ",
@@ -32,7 +30,6 @@ SMALLER: dict[str, str] = {
     "--batch-size 16": "--batch-size 4",
     "--batch-size 8": "--batch-size 4",
     "[64, 64]": "[32, 32]",
-    "[256, 256]": "[32, 32]",
     '"num_epochs": 20': '"num_epochs": 1',
     "--storage /shared/study.journal": "--storage shared/study.journal --image-size 32 32",
     "rml_optimization.py ... ": f"rml_optimization.py {_SOME_SEARCH} ",
