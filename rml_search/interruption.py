@@ -55,6 +55,12 @@ def is_interrupted() -> bool:
     return _state.pending is not None
 
 
+def raise_if_interrupted() -> None:
+    """For long loops: a signal whose exception was lost on the way ends them all the same. Raises Interrupted."""
+    if threading.current_thread() is threading.main_thread():
+        _state.raise_pending()
+
+
 def _is_unwinding() -> bool:
     """Whether some ``except`` or ``finally`` is at work because of an :class:`Interrupted`."""
     error = sys.exc_info()[1]

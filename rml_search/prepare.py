@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, ImageOps
 from rml_search.dataset import SPLITS, split_folders
 from rml_search.errors import DataSetError, OptionError
 from rml_search.images import Mask, Pixels, decode, read_image, to_display, to_grey, to_mask
+from rml_search.interruption import raise_if_interrupted
 from rml_search.labelled_images import LabelledImage, SourceFile, find_labelled_images, open_source
 from rml_search.near_duplicates import group_near_duplicates, thumbnail
 from rml_search.new_folder import check_free, new_folder
@@ -116,6 +117,7 @@ def prepare(
 
 def _look_at_all(images: Sequence[LabelledImage], report: Callable[[str], None]) -> Iterator[_Picture]:
     for number, image in enumerate(images, start=1):
+        raise_if_interrupted()
         yield _look_at(image.image)
         if number % _REPORT_EVERY == 0:
             report(f"{number} of {len(images)} images read")
@@ -163,6 +165,7 @@ def _write(placed: Sequence[_Placed], folder: Path, report: Callable[[str], None
         for part in split_folders(folder, split):
             part.mkdir(parents=True)
     for number, one in enumerate(placed, start=1):
+        raise_if_interrupted()
         inputs, targets = split_folders(folder, one.split)
         (inputs / one.file_name).write_bytes(_image_as_png(one.image.image, one.picture))
         (targets / one.file_name).write_bytes(_mask_as_png(one.image, one.picture.size))

@@ -20,6 +20,7 @@ from PIL import Image
 
 from rml_search.dataset import SPLITS, split_folders
 from rml_search.images import Mask, Pixels
+from rml_search.interruption import raise_if_interrupted
 from rml_search.new_folder import new_folder
 
 Field = npt.NDArray[np.float64]  #: (H,W)
@@ -73,6 +74,7 @@ def write_synthetic_data(out: Path, *, num_train: int, num_test: int, size: int,
             inputs.mkdir(parents=True)
             targets.mkdir()
             for number in range(count):
+                raise_if_interrupted()
                 scan, mask = draw_scan(size, np.random.default_rng([seed, split_number, number]))
                 Image.fromarray(scan).save(inputs / f"scan_{number:04}.png")
                 Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(targets / f"scan_{number:04}.png")
