@@ -5,8 +5,10 @@ One of the modules that import Optuna.
 
 from __future__ import annotations
 
+import io
 import os
 import platform
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +70,15 @@ class ModelStore:
     place: str
     store: _Store
     storage: BaseStorage
+
+    def check(self) -> None:
+        """Writes a small file there, and deletes it again. Raises WriteError."""
+        name = f"check-{uuid.uuid4().hex}"
+        try:
+            self.store.write(name, io.BytesIO(b"rml-optimization"))
+            self.store.remove(name)
+        except Exception as error:
+            raise WriteError(f"--artifacts: cannot write to {self.place}: {_words(error)}") from error
 
     def keep(self, trial: optuna.Trial, checkpoint: Path) -> None:
         """Puts the checkpoint of a running trial there. Raises WriteError, and what the storage of the study raises."""

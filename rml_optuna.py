@@ -5,7 +5,6 @@ One of the modules that import Optuna.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +16,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from rml_buffered_storage import BufferedStorage
-from rml_distributions import DIRECTIONS, distributions, suggest
+from rml_distributions import distributions, suggest
 from rml_records import (
     BORROWED,
     DRIVER,
@@ -30,11 +29,12 @@ from rml_records import (
     ended_trials,
     stored_record,
 )
-from rml_samplers import build_pruner, build_sampler
+from rml_samplers import build_sampler, load_or_create_study
 from rml_search.driver import this_driver
+from rml_search.enqueued import parse_point
 from rml_search.errors import OptionError, StudyError
 from rml_search.hyperparameters import Hyperparameters
-from rml_search.options import Objective, PrunerName, SamplerName, SearchOptions, StudyChoice
+from rml_search.options import Objective, SamplerName, SearchOptions, StudyChoice
 from rml_search.paths import Workspace, shown
 from rml_search.progress import RunningTrial
 from rml_search.results import TrialRecord, TrialResult
@@ -358,16 +358,9 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = [parse_point(text) for text in choice.enqueued]
-    pruner = PrunerName.NONE if len(options.objectives) > 1 else choice.pruner
     with database_errors(workspace):
         storage = BufferedStorage(open_storage(workspace))
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=[DIRECTIONS[objective] for objective in options.objectives],
-            pruner=build_pruner(pruner, options.num_epochs),
-            load_if_exists=True,
-        )
+        study = load_or_create_study(storage, name, options, choice)
         _check_settings(study, study_settings(options), workspace)
         study.set_user_attr(NUM_TRIALS, options.num_trials)
         study.set_user_attr(DRIVER, this_driver().name)
@@ -393,15 +386,3 @@ def _check_settings(study: optuna.Study, settings: Mapping[str, Any], workspace:
         )
     else:
         study.set_user_attr(SETTINGS, dict(settings))
-
-
-def parse_point(text: str) -> dict[str, Any]:
-    """The hyperparameters of one ``--enqueue``, names in lower case. Raises OptionError."""
-    try:
-        point = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise OptionError(f"--enqueue: {text[:80]!r} is no JSON: {error}") from None
-    if not isinstance(point, dict) or not point:
-        raise OptionError(f'--enqueue: {text!r} is no object such as {{"optimizer": "adam", "learning_rate": 0.001}}')
-    named = {"optimizer", "loss"}  # in any case
-    return {name: value.lower() if name in named and isinstance(value, str) else value for name, value in point.items()}

@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners, by the names of the command line."""
+"""Optuna's samplers and pruners, by the names of the command line, and studies with them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,23 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from rml_search.options import PrunerName, SamplerName
+from rml_distributions import DIRECTIONS
+from rml_search.options import PrunerName, SamplerName, SearchOptions, StudyChoice
+
+
+def load_or_create_study(storage: BaseStorage, name: str, options: SearchOptions, choice: StudyChoice) -> optuna.Study:
+    """The study of that name with the objectives and the pruner of this search; its settings are yet to be checked."""
+    pruner = PrunerName.NONE if len(options.objectives) > 1 else choice.pruner
+    return optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=[DIRECTIONS[objective] for objective in options.objectives],
+        pruner=build_pruner(pruner, options.num_epochs),
+        load_if_exists=True,
+    )
 
 
 def build_sampler(name: SamplerName, seed: int | None, num_draws: int) -> optuna.samplers.BaseSampler:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -20,17 +20,17 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from rml_artifacts import ModelStore, open_model_store
-from rml_distributions import DIRECTIONS
-from rml_optuna import OptunaStudy, parse_point
+from rml_optuna import OptunaStudy
+from rml_patience import Patience
 from rml_records import BEAT, DRIVER, NUM_TRIALS, RECORD, REPEATS, SETTINGS, beats_of
-from rml_samplers import build_pruner
+from rml_samplers import load_or_create_study
 from rml_search.best_model import is_at_hand
 from rml_search.driver import Driver, is_gone, parse_driver, this_driver
+from rml_search.enqueued import parse_point
 from rml_search.errors import StudyError
 from rml_search.folder import writing_results
 from rml_search.heartbeats import ENDED, Beat, Heartbeat, Watch
-from rml_search.interruption import interruptions_allowed, is_interrupted
-from rml_search.options import PrunerName, SearchOptions, SharedChoice, StudyChoice
+from rml_search.options import SearchOptions, SharedChoice, StudyChoice
 from rml_search.paths import Workspace
 from rml_search.plan import SearchPlan
 from rml_search.progress import RunningTrial
@@ -44,24 +44,16 @@ from rml_shared_storage import (
     SharedStorage,
     open_shared_storage,
     parse_storage,
-    reason_of,
     storage_errors,
 )
 from rml_status import running_trials
 from rml_storage import load_other_study
 from rmldnn_contract.training_log import EpochRecord
 
-#: How long a storage may be away that has worked before.
-PATIENCE_SECONDS = 300.0
-#: The same for a search that a person, or a batch system, wants to end.
-PARTING_SECONDS = 10.0
 #: How old what is known of other drivers' trials may be.
 FRESH_SECONDS = 1.0
-_PAUSE_SECONDS = 1.0
 
 _IDENTITY = "identity"  #: tells a study from another of the same name
-
-Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -79,14 +71,14 @@ class SharedStudy(OptunaStudy):
     keep_top: int = field(kw_only=True, default=1)
     models: ModelStore | None = field(kw_only=True, default=None)
     driver: Driver = field(default_factory=this_driver)
-    patience_seconds: float = PATIENCE_SECONDS
     _read_at: float = 0.0
     _looked_at: float = 0.0
     _lost: set[str] = field(default_factory=set)
-    _is_patient: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        place = None if self.models is None else self.models.place
+        self._patience = Patience(self.storage.address, place, self.show)
         self._watch = Watch(self.heartbeat_seconds)
         self._heartbeat = Heartbeat(self._tell_beat, self.heartbeat_seconds)
 
@@ -113,7 +105,7 @@ class SharedStudy(OptunaStudy):
 
     def remember_run(self, run: RunRecord) -> None:
         """As for one driver."""
-        self._patiently(lambda: OptunaStudy.remember_run(self, run))
+        self._patience.take(lambda: OptunaStudy.remember_run(self, run))
 
     # --- what a search asks ----------------------------------------------------------------------------
 
@@ -136,12 +128,12 @@ class SharedStudy(OptunaStudy):
 
         while True:
             with suppress(UpdateFinishedTrialError):  # this driver had lost its turn, and others have ended the trial
-                return self._patiently(ask)
+                return self._patience.take(ask)
 
     def report(self, number: int, epoch: EpochRecord) -> bool:
         """As for one driver; a trial that others have taken over meanwhile shall end too."""
         try:
-            return self._patiently(lambda: OptunaStudy.report(self, number, epoch))
+            return self._patience.take(lambda: OptunaStudy.report(self, number, epoch))
         except UpdateFinishedTrialError:
             return True
 
@@ -151,7 +143,7 @@ class SharedStudy(OptunaStudy):
             checkpoint = self.workspace.trial(result.number).checkpoint(result.best_epoch.epoch)
             models, trial = self.models, self._running[result.number]
             with suppress(UpdateFinishedTrialError):
-                self._patiently(lambda: models.keep(trial, checkpoint))
+                self._patience.take(lambda: models.keep(trial, checkpoint))
         self._end(result, lambda: OptunaStudy.finish(self, result, checkpoint_sha256))
         if checkpoint_sha256 is not None and self.models is not None:
             self._drop_beaten_models(self.models)
@@ -176,7 +168,7 @@ class SharedStudy(OptunaStudy):
             running = [trial for trial in self._trials() if trial.state is OptunaState.RUNNING]
             return sum(trial.number not in self._running for trial in running)
 
-        return self._patiently(look)
+        return self._patience.take(look)
 
     def running_elsewhere(self) -> Sequence[RunningTrial] | None:
         """The trials of other drivers; None while the storage does not answer."""
@@ -203,7 +195,7 @@ class SharedStudy(OptunaStudy):
         name = trial.user_attrs.get(DRIVER, "")
         if name == self.driver.name or self.models is not None:
             return None
-        folder = self._patiently(lambda: self.study.user_attrs).get(BEAT + name, {}).get("folder")
+        folder = self._patience.take(lambda: self.study.user_attrs).get(BEAT + name, {}).get("folder")
         driver = parse_driver(name)
         host = "another machine" if driver is None else driver.host
         if (host, folder) == (self.driver.host, str(self.workspace.root)):
@@ -230,7 +222,7 @@ class SharedStudy(OptunaStudy):
 
     def _trials(self) -> list[FrozenTrial]:
         if self._read is None or time.monotonic() - self._read_at > FRESH_SECONDS:
-            self._read = self._patiently(lambda: self.study.get_trials(deepcopy=False))
+            self._read = self._patience.take(lambda: self.study.get_trials(deepcopy=False))
             self._read_at = time.monotonic()
         return self._read
 
@@ -258,7 +250,7 @@ class SharedStudy(OptunaStudy):
                     return True
                 return stored.user_attrs.get(DRIVER) == self.driver.name and RECORD in stored.user_attrs
 
-        is_ours = self._patiently(end)
+        is_ours = self._patience.take(end)
         self._running.pop(result.number, None)
         self._read = None
         if not is_ours:
@@ -281,50 +273,13 @@ class SharedStudy(OptunaStudy):
             if waiting.is_file() or is_at_hand(self.workspace, record):
                 continue
             trial = next(trial for trial in self._trials() if trial.number == record.number)
-            self._patiently(partial(models.fetch, trial, waiting, record.checkpoint_sha256))
+            self._patience.take(partial(models.fetch, trial, waiting, record.checkpoint_sha256))
 
     def _drop_beaten_models(self, models: ModelStore) -> None:
         kept = {record.number for record in best_records(self.records(), self.keep_top)}
         for trial in self._trials():
             if trial.state.is_finished() and trial.number not in kept:
-                self._patiently(partial(models.drop, trial))
-
-    # --- patience --------------------------------------------------------------------------------------
-
-    def _patiently(self, step: Callable[[], Answer]) -> Answer:
-        """Takes a step, again and again while the storage does not answer, but not for ever.
-
-        A step within another one is not repeated by itself: the turn in which it was taken may be over.
-        """
-        if self._is_patient:
-            return step()
-        self._is_patient = True
-        try:
-            return self._wait_for(step)
-        finally:
-            self._is_patient = False
-
-    def _wait_for(self, step: Callable[[], Answer]) -> Answer:
-        begun = time.monotonic()
-        is_away = False
-        while True:
-            try:
-                answer = step()
-            except STORAGE_ERRORS as error:
-                patience = self.patience_seconds
-                if time.monotonic() - begun > (min(patience, PARTING_SECONDS) if is_interrupted() else patience):
-                    self.patience_seconds = 0.0  # what is left to do at the end shall not wait once more
-                    raise optuna.exceptions.StorageInternalError(str(error)) from error
-                if not is_away:
-                    words = reason_of(error, self.storage.address)
-                    self.show(f"{self.storage.address.text} does not answer ({words}): trying for a while")
-                is_away = True
-                with interruptions_allowed():
-                    time.sleep(_PAUSE_SECONDS)
-                continue
-            if is_away:
-                self.show(f"{self.storage.address.text} answers again")
-            return answer
+                self._patience.take(partial(models.drop, trial))
 
 
 def open_shared_study(
@@ -335,7 +290,7 @@ def open_shared_study(
     Raises:
         StudyError: the storage cannot be used, or the study was begun with other settings.
         OptionError: an option cannot be as it is.
-        WriteError: the shared place of checkpoints cannot be made.
+        WriteError: the shared place of checkpoints cannot be made, or written to.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     choice = plan.study
@@ -348,6 +303,9 @@ def open_shared_study(
         storage = open_shared_storage(address, shared.study_name)
         parting.callback(storage.close)
         with storage_errors(address), storage.turn():
+            models = None if artifacts is None else open_model_store(artifacts, storage.optuna)
+            if models is not None:
+                models.check()
             otherwise = "--fresh" if plan.owns_storage else "another --study-name"
             opened = SharedStudy(
                 _open(storage, options, choice, shared.study_name, otherwise),
@@ -359,7 +317,7 @@ def open_shared_study(
                 heartbeat_seconds=shared.heartbeat_seconds,
                 show=show,
                 keep_top=plan.keep_top,
-                models=None if artifacts is None else open_model_store(artifacts, storage.optuna),
+                models=models,
             )
             parting.callback(opened.close)
             opened.join()
@@ -384,14 +342,7 @@ def _open(
     storage: SharedStorage, options: SearchOptions, choice: StudyChoice, name: str, otherwise: str
 ) -> optuna.Study:
     """``otherwise``: what a person gives who wants another study."""
-    pruner = PrunerName.NONE if len(options.objectives) > 1 else choice.pruner
-    study = optuna.create_study(
-        storage=storage.optuna,
-        study_name=name,
-        directions=[DIRECTIONS[objective] for objective in options.objectives],
-        pruner=build_pruner(pruner, options.num_epochs),
-        load_if_exists=True,
-    )
+    study = load_or_create_study(storage.optuna, name, options, choice)
     settings, stored = study_settings(options), study.user_attrs.get(SETTINGS)
     place = f"the study {name} in {storage.address.text}"
     if stored is not None:

@@ -154,9 +154,7 @@ def _read_log(log: Path) -> tuple[tuple[EpochRecord, ...], float]:
     fraction = epochs[-1].epoch / epochs[-1].num_epochs if epochs else 0.0
     batches = (parse_line(line) for line in reversed(lines))
     last = next((batch for batch in batches if isinstance(batch, TrainBatch)), None)
-    if last is not None and last.num_batches and last.num_epochs:
-        fraction = max(fraction, (last.epoch - 1 + last.batch / last.num_batches) / last.num_epochs)
-    return epochs, fraction
+    return epochs, fraction if last is None else max(fraction, last.share_of_training)
 
 
 # --- drivers -----------------------------------------------------------------------------------------------

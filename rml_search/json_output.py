@@ -32,7 +32,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -116,6 +116,9 @@ class JsonDisplay:
     def trial_started(self, number: int, place: int, hyperparameters: Hyperparameters) -> None:
         """``trial_started``."""
         self._tell("trial_started", trial=number, place=place, hyperparameters=hyperparameters.point)
+
+    def trials_advanced(self, shares: Mapping[int, float]) -> None:
+        """Nothing: the next epoch tells."""
 
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
         """``epoch``."""

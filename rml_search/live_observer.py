@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rml_search.hyperparameters import Hyperparameters
@@ -21,7 +21,8 @@ class _Trial:
 
     hyperparameters: Hyperparameters
     started: float
-    last_epoch: float
+    last_advance: float
+    share: float = 0.0
     epochs: list[EpochRecord] = field(default_factory=list)
 
 
@@ -65,12 +66,21 @@ class LiveObserver:
             self._running[number] = _Trial(hyperparameters, now, now)
             self.version += 1
 
+    def trials_advanced(self, shares: Mapping[int, float]) -> None:
+        """Bars grow, and the time left is known better: no change of its own, the clocks are drawn anew as well."""
+        with self._lock:
+            for number, share in shares.items():
+                trial = self._running.get(number)
+                if trial is not None and share > trial.share:
+                    trial.share, trial.last_advance = share, self._clock()
+
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
         """Its curve grows."""
         with self._lock:
             trial = self._running[number]
             trial.epochs.append(epoch)
-            trial.last_epoch = self._clock()
+            trial.share = max(trial.share, epoch.epoch / self._options.num_epochs)
+            trial.last_advance = self._clock()
             self.version += 1
 
     def trial_finished(self, result: TrialResult, best: TrialRecord | None) -> None:
@@ -111,6 +121,5 @@ class LiveObserver:
 
     def _shown(self, number: int, trial: _Trial, now: float) -> RunningTrial:
         epochs, num_epochs = tuple(trial.epochs), self._options.num_epochs
-        fraction = min(1.0, epochs[-1].epoch / num_epochs) if epochs else 0.0
-        seconds, known = now - trial.started, trial.last_epoch - trial.started
-        return RunningTrial(number, trial.hyperparameters, epochs, num_epochs, seconds, fraction, known)
+        seconds, known = now - trial.started, trial.last_advance - trial.started
+        return RunningTrial(number, trial.hyperparameters, epochs, num_epochs, seconds, min(1.0, trial.share), known)

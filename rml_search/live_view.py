@@ -106,7 +106,7 @@ def _bars(progress: Progress, paper: _Paper) -> list[Text]:
     slowest = [trial.seconds_left for trial in at_work]
     left = None if not slowest or None in slowest else max(value for value in slowest if value is not None)
     trials = progress.trials_done / progress.num_trials if progress.num_trials else 0.0
-    epochs = num_done / num_epochs if num_epochs else 0.0
+    epochs = sum(trial.fraction * trial.num_epochs for trial in at_work) / num_epochs if num_epochs else 0.0
     bars = [_bar("Trials", trials, counts + told, progress.seconds_left, paper)]
     if at_work or progress.is_running is not False:
         bars.append(_bar("Epochs", epochs, f"{num_done}/{num_epochs}", left, paper))
@@ -182,7 +182,10 @@ def _epoch(trial: RunningTrial) -> str:
 
 
 def _accuracy(trial: RunningTrial) -> str:
-    return f"accuracy {trial.accuracies[-1]:.3f}" if trial.accuracies else "begins"
+    if trial.accuracies:
+        return f"accuracy {trial.accuracies[-1]:.3f}"
+    share_of_first = min(1.0, trial.fraction * trial.num_epochs)
+    return f"{share_of_first:.0%} of the first" if trial.fraction > 0 else "begins"
 
 
 def _point(trial: RunningTrial | BestTrial) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from rml_search.hyperparameters import Hyperparameters
@@ -16,6 +16,9 @@ class SearchObserver(Protocol):
 
     def trial_started(self, number: int, place: int, hyperparameters: Hyperparameters) -> None:
         """A trial begins, as the ``place``-th (from 1) of those that count."""
+
+    def trials_advanced(self, shares: Mapping[int, float]) -> None:
+        """How much of the training of each running trial, by number, is done by now, 0 to 1: a few times a second."""
 
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
         """An epoch of trial ``number`` has been evaluated."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 
 from tabulate import tabulate
@@ -217,6 +217,9 @@ class PlainObserver:
         """``Trial 3 (4 of 50): adam, bce, learning rate 0.00143``."""
         self._epochs[number] = []
         self._show(f"Trial {number} ({place} of {self._num_trials}): {hyperparameters}")
+
+    def trials_advanced(self, shares: Mapping[int, float]) -> None:
+        """Nothing: a file need not grow between two epochs."""
 
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
         """``  epoch  7/50: accuracy 0.842, loss 0.1234 (best 0.851 in epoch 5)``."""

@@ -53,15 +53,14 @@ class RunningTrial:
 
     @property
     def whole_seconds(self) -> float | None:
-        """What the whole training takes at the pace so far; None before the first epoch."""
-        if not self.num_done:
-            return None
+        """What the whole training takes at the pace so far; None before the first batch."""
+        fraction = max(self.fraction, self.num_done / self.num_epochs)
         known = self.seconds if self.known_seconds is None else self.known_seconds
-        return known / max(self.fraction, self.num_done / self.num_epochs)
+        return known / fraction if fraction > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
-        """At the pace so far; None before the first epoch, and where nobody runs it any more."""
+        """At the pace so far; None before the first batch, and where nobody runs it any more."""
         whole = self.whole_seconds
         return None if self.is_left or whole is None else max(0.0, whole - self.seconds)
 

@@ -33,7 +33,7 @@ from rml_search.trial import TrialRunner
 from rml_search.trial_control import TrialControl, Verdict
 from rmldnn_contract.training_log import EpochRecord
 
-#: How often limits in time are looked at.
+#: How often limits in time are looked at, and the observer is told how far running trials have come.
 _TICK_SECONDS = 0.25
 
 #: How often the observer is told of trials that other drivers run.
@@ -105,6 +105,7 @@ class Search:
     _ask_again_at: float = 0.0
     _told_of_checkpoint: str = ""
     _told_of_others: float = -math.inf
+    _told_of_progress: float = -math.inf
     _started: float = 0.0
 
     @property
@@ -155,6 +156,7 @@ class Search:
             if event is not None:
                 self._handle(event)
             self.study.keep_up()
+            self._tell_of_progress()
             self._tell_of_others()
             self._enforce_limits()
 
@@ -163,6 +165,13 @@ class Search:
             return self._events.get(timeout=_TICK_SECONDS)
         except queue.Empty:
             return None
+
+    def _tell_of_progress(self) -> None:
+        now = time.monotonic()
+        if now - self._told_of_progress >= _TICK_SECONDS:
+            self._told_of_progress = now
+            shares = {number: running.control.share_of_training for number, running in self._running.items()}
+            self.observer.trials_advanced(shares)
 
     def _tell_of_others(self) -> None:
         now = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -146,6 +146,10 @@ class TrackedObserver:
         self._observer.trial_started(number, place, hyperparameters)
         now = time.time()
         self._put(lambda log: log.begin(number, hyperparameters, now))
+
+    def trials_advanced(self, shares: Mapping[int, float]) -> None:
+        """As the observer."""
+        self._observer.trials_advanced(shares)
 
     def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
         """As the observer, and logs accuracy and losses."""

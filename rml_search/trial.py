@@ -73,7 +73,7 @@ class TrialRunner:
             return TrialResult(
                 suggestion.number, suggestion.hyperparameters, TrialState.FAILED, (), seconds, reason=str(error)
             )
-        watch = _LogWatch(paths, on_epoch)
+        watch = _LogWatch(paths, on_epoch, control)
         with paths.log.open("w", encoding="utf-8", buffering=1) as log, self.runtime.start(run) as engine:
             control.attach(engine)
             for line in engine.lines():
@@ -153,13 +153,14 @@ def _with_checkpoint(verdict: Verdict, watch: _LogWatch, paths: TrialPaths) -> V
 class _LogWatch:
     """What the log of a trial has told so far."""
 
-    def __init__(self, paths: TrialPaths, on_epoch: EpochCallback) -> None:
+    def __init__(self, paths: TrialPaths, on_epoch: EpochCallback, control: TrialControl) -> None:
         self.epochs: list[EpochRecord] = []
         self.fault: str | None = None
         self.failure: str | None = None
         self.last_line = ""
         self._paths = paths
         self._on_epoch = on_epoch
+        self._control = control
         self._reader = EpochReader()
         self._superseded: Path | None = None
 
@@ -171,6 +172,8 @@ class _LogWatch:
                 self.failure = message
             case TrainBatch(epoch=epoch, loss=loss) if not math.isfinite(loss):
                 self.fault = f"the loss became {loss} in epoch {epoch}"
+            case TrainBatch() as batch:
+                self._control.share_of_training = batch.share_of_training
             case EvalBatch(epoch=epoch, loss=loss, accuracy=accuracy):
                 self._check_evaluation(epoch, loss, accuracy)
         text = without_stamp(line).strip()

@@ -34,6 +34,7 @@ class TrialControl:
         self._verdict: Verdict | None = None
         self.started = time.monotonic()
         self.last_sign = self.started
+        self.share_of_training = 0.0  #: that is done by what the engine has printed, 0 to 1
 
     @property
     def verdict(self) -> Verdict | None:

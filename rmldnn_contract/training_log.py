@@ -52,6 +52,13 @@ class TrainBatch:
     data_percent: int = 0
     compute_percent: int = 0
 
+    @property
+    def share_of_training(self) -> float:
+        """How much of the whole training is done with it, 0 to 1; evaluations are not counted."""
+        if not (self.num_batches and self.num_epochs):
+            return 0.0
+        return min(1.0, (self.epoch - 1 + self.batch / self.num_batches) / self.num_epochs)
+
     def format(self) -> str:
         """The line without its time."""
         norm = math.nan if self.gradient_norm is None else self.gradient_norm

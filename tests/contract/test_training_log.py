@@ -158,3 +158,10 @@ def test_a_line_of_the_training_history() -> None:
 )
 def test_plausible_forms_of_a_foreign_history(text: str) -> None:
     assert parse_test_file(text) == {1: 0.5, 2: 0.75}
+
+
+def test_the_share_of_the_training_that_a_batch_completes():
+    assert TrainBatch(1, 50, 11, 22, 0.5).share_of_training == 0.01
+    assert TrainBatch(50, 50, 22, 22, 0.5).share_of_training == 1.0
+    assert TrainBatch(3, 2, 1, 1, 0.5).share_of_training == 1.0  # a resumed training may count on
+    assert TrainBatch(1, 0, 1, 0, 0.5).share_of_training == 0.0

@@ -45,6 +45,17 @@ def test_a_search_on_80_columns():
     assert max(map(len, lines)) == 80
 
 
+def test_a_trial_in_its_first_epoch():
+    begun = RunningTrial(12, POINT, (), 50, 4.0, 0.0)
+    in_first = RunningTrial(13, POINT, (), 50, 10.0, 0.01)
+    lines = draw(progress(begun, in_first))
+    assert lines[5].split() == ["epoch", "0/50,", "begins", "-:--", "left"]
+    assert lines[7].split() == ["epoch", "0/50,", "50%", "of", "the", "first", "16:30", "left"]  # 1000 s in all
+    assert draw(progress(begun, in_first), 80, 6)[4].startswith("Trial 13 0/50 50% of the first")
+    evaluating = RunningTrial(13, POINT, (), 50, 20.0, 0.02)
+    assert "0/50, 100% of the first" in draw(progress(evaluating))[5]
+
+
 def test_settings_that_do_not_fit_go_as_a_whole():
     """``batch 3…`` would be read as a batch of 3."""
     whole = "50 trials of 50 epochs, adam|rmsprop|sgd, bce|dice, lr 0.0001-0.01, 256x256, batch 32"

@@ -128,6 +128,20 @@ def test_the_observer_knows_what_the_search_knows(make_options):
     assert lines == ["Trial 1 failed after 3 s: no memory", "Trial 2 failed after 3 s: the loss is nan"]
 
 
+def test_the_time_left_is_known_before_the_first_epoch_has_ended(make_options):
+    clock = iter(range(100)).__next__
+    observer = LiveObserver(make_options(num_trials=5, num_epochs=4), "", [], lambda _: None, clock)
+    observer.trial_started(1, 1, POINT)  # at 0
+    assert observer.progress().running[0].seconds_left is None  # at 1
+    observer.trials_advanced({1: 0.125, 7: 0.5})  # at 2; trial 7 has just ended
+    (trial,) = observer.progress().running  # at 3
+    assert (trial.fraction, trial.num_done, trial.seconds_left) == (0.125, 0, 2 / 0.125 - 3)
+    observer.trials_advanced({1: 0.125})  # nothing new: what is known is as old as before
+    assert observer.progress().running[0].seconds_left == 2 / 0.125 - 4  # at 4
+    observer.epoch_finished(1, EpochRecord(1, 4, 0.6))  # at 5
+    assert observer.progress().running[0].seconds_left == 5 * 4 - 6  # at 6
+
+
 def test_the_observer_counts_the_trials_of_other_drivers(make_options):
     observer = LiveObserver(make_options(num_trials=9), "", [], lambda _: None)
     observer.trial_started(3, 4, POINT)

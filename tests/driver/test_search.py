@@ -40,6 +40,9 @@ class Recorder:
     def trial_started(self, number, place, hyperparameters):
         self.events.append(("start", number))
 
+    def trials_advanced(self, shares):
+        pass
+
     def epoch_finished(self, number, epoch):
         self.events.append(("epoch", number, epoch.epoch, epoch.accuracy))
 

@@ -18,6 +18,9 @@ class Silent:
     def trial_started(self, number, place, hyperparameters):
         pass
 
+    def trials_advanced(self, shares):
+        pass
+
     def epoch_finished(self, number, epoch):
         pass
 

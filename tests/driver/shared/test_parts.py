@@ -125,6 +125,10 @@ def test_checkpoints_in_a_bucket(tmp_path, bucket):
     assert not models.fetch(frozen, target, digest)
     with pytest.raises(WriteError, match=r"cannot write to s3://missing: .*NoSuchBucket"):
         open_model_store("s3://missing", storage).keep(study.ask(), checkpoint)
+    with pytest.raises(WriteError, match=r"cannot write to s3://missing: .*NoSuchBucket"):
+        open_model_store("s3://missing", storage).check()
+    models.check()
+    assert bucket.keys() == []
 
 
 def test_a_prefix_keeps_to_its_part_of_a_bucket(tmp_path):

@@ -274,7 +274,7 @@ def test_a_server_that_stays_away_ends_the_search_in_the_end(join, postgres):
     lost = study.ask()
     postgres.stop()
     try:
-        study.patience_seconds = 1.0
+        study._patience.seconds = 1.0
         with pytest.raises(StudyError, match="cannot be used"), study.errors(study.workspace):
             study.finish(result(lost), None)
     finally:

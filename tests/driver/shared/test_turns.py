@@ -40,7 +40,7 @@ def two_drivers(request, join, monkeypatch):
     kind = request.param
     where = {} if kind == "journal" else {"storage": request.getfixturevalue(kind).url, "study_name": "turns"}
     first, second = (join(num_trials=99, **where) for _ in range(2))
-    second.patience_seconds = 20.0
+    second._patience.seconds = 20.0
     return first, second
 
 
@@ -149,8 +149,8 @@ def test_a_trial_that_others_have_taken_while_it_was_drawn_is_no_error(join, mon
 def test_who_ends_a_search_does_not_wait_for_its_storage(join, monkeypatch):
     study = join()
     suggestion = study.ask()
-    study.patience_seconds = 20.0
-    monkeypatch.setattr("rml_shared_study.PARTING_SECONDS", 0.1)
+    study._patience.seconds = 20.0
+    monkeypatch.setattr("rml_patience.PARTING_SECONDS", 0.1)
 
     def away(*_):
         raise ConnectionResetError("gone")
@@ -264,7 +264,7 @@ def test_who_waits_for_others_does_not_ask_all_the_time(join, workspace, make_op
 @pytest.mark.database
 def test_the_longest_line_of_an_engine_can_be_stored(join, server):
     study = join(storage=server.url, study_name="long", num_trials=1)
-    study.patience_seconds = 1.0
+    study._patience.seconds = 1.0
     study.finish(result(study.ask(), state=TrialState.FAILED, reason="#" * 100_000), None)
     assert study.records()[0].reason == "#" * 2000
 

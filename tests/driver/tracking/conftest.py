@@ -23,6 +23,9 @@ class Notes(list[str]):
     def trial_started(self, number, place, hyperparameters):
         pass
 
+    def trials_advanced(self, shares):
+        pass
+
     def epoch_finished(self, number, epoch):
         pass
 
