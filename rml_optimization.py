@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-import rml_command_options as options
+from rml_commands import options
 from rml_search.display_name import display_name
 from rml_search.errors import OptionError, SearchError
 from rml_search.executor.options import ExecutorName, SlurmChoice, shared_with_workers
@@ -173,7 +173,7 @@ def search(
     )
     choice = RuntimeChoice(runtime, docker_image, singularity_image, gpu)
     asked_for = request.resolve()
-    from rml_run import run_search
+    from rml_commands.run import run_search
 
     run_search(asked_for, plan, Workspace(Path.cwd()), choice, typer.echo)
 
@@ -219,7 +219,7 @@ def best(
     study_name: options.StudyNameOption = None,
 ) -> None:
     """Show the best trial of a search, in this folder or shared."""
-    from rml_best import describe_best
+    from rml_commands.best import describe_best
 
     typer.echo(describe_best(best_format, Workspace(Path.cwd()), shared_choice(storage, study_name)))
 
@@ -235,8 +235,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for other programs.")] = False,
 ) -> None:
     """Say how far a search has come, also while it runs."""
+    from rml_commands.status import folder_progress, storage_progress
     from rml_search.status_output import status_text
-    from rml_status import folder_progress, storage_progress
 
     shared = shared_choice(storage, study_name)
     if folder is not None and shared is not None:
@@ -254,7 +254,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a page on the search in this folder, also while it runs."""
-    from rml_report import write_report
+    from rml_report.page import write_report
 
     workspace = Workspace(Path.cwd())
     typer.echo(f"The report is {shown(write_report(workspace, out or workspace.report))}")
@@ -284,8 +284,8 @@ def demo(
     plain: options.PlainOption = False,
 ) -> None:
     """Search, train and infer on synthetic images, on the CPU."""
-    from rml_report import write_report_softly
-    from rml_run import run_search
+    from rml_commands.run import run_search
+    from rml_report.page import write_report_softly
     from rml_search.demo import demo_options, write_demo_files
     from rml_search.infer_command import InferOptions, infer_and_show
     from rml_search.runtime.choice import prepare_runtime

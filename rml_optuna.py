@@ -1,7 +1,4 @@
-"""The study: which hyperparameters are tried next, and what has become of those before, in Optuna's database.
-
-One of the modules that import Optuna.
-"""
+"""The study: which hyperparameters are tried next, and what has become of those before, in Optuna's database."""
 
 from __future__ import annotations
 
@@ -15,21 +12,6 @@ import optuna
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from rml_buffered_storage import BufferedStorage
-from rml_distributions import distributions, suggest
-from rml_records import (
-    BORROWED,
-    DRIVER,
-    DUPLICATES,
-    NUM_TRIALS,
-    RECORD,
-    REPEATS,
-    SETTINGS,
-    STATES,
-    ended_trials,
-    stored_record,
-)
-from rml_samplers import build_sampler, load_or_create_study
 from rml_search.driver import this_driver
 from rml_search.enqueued import parse_point
 from rml_search.errors import OptionError, StudyError
@@ -42,7 +24,22 @@ from rml_search.run_record import RunRecord
 from rml_search.search_space import SearchSpace, Value
 from rml_search.study import Suggestion
 from rml_search.study_settings import check_same_study, study_settings
-from rml_storage import STUDY_NAME, database_errors, load_other_study, open_storage
+from rml_study.buffered_storage import BufferedStorage
+from rml_study.distributions import distributions, suggest
+from rml_study.records import (
+    BORROWED,
+    DRIVER,
+    DUPLICATES,
+    NUM_TRIALS,
+    RECORD,
+    REPEATS,
+    SETTINGS,
+    STATES,
+    ended_trials,
+    stored_record,
+)
+from rml_study.samplers import build_sampler, load_or_create_study
+from rml_study.storage import STUDY_NAME, database_errors, load_other_study, open_storage
 from rmldnn_contract.training_log import EpochRecord
 
 _MAX_DRAWS = 50

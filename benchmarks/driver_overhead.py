@@ -46,7 +46,7 @@ from rml_search.paths import Workspace
 from rml_search.runtime.base import CONTAINER_DIRECTORY, EngineExit, EngineRun, Runtime
 from rml_search.search import Search
 from rml_search.synthetic import write_synthetic_data
-from rml_storage import open_storage
+from rml_study.storage import open_storage
 
 NUM_TRIALS = 30
 

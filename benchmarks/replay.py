@@ -36,11 +36,11 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
 from rml_optuna import OptunaStudy
-from rml_samplers import build_pruner
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import PrunerName, SamplerName, SearchOptions
 from rml_search.results import TrialResult, TrialState
 from rml_search.study import Suggestion
+from rml_study.samplers import build_pruner
 from rmldnn_contract.training_log import EpochRecord
 
 Curve = list[float]

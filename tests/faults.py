@@ -16,7 +16,7 @@ from rml_optuna import STUDY_NAME
 from rml_search.best_model import file_digest
 from rml_search.paths import Workspace
 from rml_search.results import TrialRecord, best_record, read_list_acc
-from rml_storage import storage_url
+from rml_study.storage import storage_url
 
 NUM_KILLS = 25
 NUM_TRIALS = 6

@@ -6,7 +6,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -21,104 +21,43 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 #: Part of the project -> the other parts that it may import.
 ALLOWED_PARTS = {
-    "rml_optimization": {
-        "rml_best",
-        "rml_command_options",
-        "rml_report",
-        "rml_run",
-        "rml_search",
-        "rml_status",
-        "rmldnn_contract",
-    },
-    "rml_cluster": {"rml_report", "rml_search", "rml_shared_study"},
-    "rml_records": {"rml_search"},
-    "rml_run": {
-        "rml_cluster",
-        "rml_confirmation",
+    "rml_optimization": {"rml_commands", "rml_report", "rml_search", "rmldnn_contract"},
+    "rml_commands": {
         "rml_optuna",
         "rml_report",
         "rml_search",
-        "rml_shared_study",
-        "rml_storage",
+        "rml_shared",
+        "rml_study",
         "rml_tracking",
-    },
-    "rml_artifacts": {"rml_search"},
-    "rml_best": {"rml_search", "rml_shared_records"},
-    "rml_shared_records": {"rml_records", "rml_search", "rml_shared_storage"},
-    "rml_shared_storage": {"rml_search", "rml_turns"},
-    "rml_turns": {"rml_search"},
-    "rml_shared_study": {
-        "rml_artifacts",
-        "rml_distributions",
-        "rml_optuna",
-        "rml_records",
-        "rml_samplers",
-        "rml_search",
-        "rml_shared_storage",
-        "rml_status",
-        "rml_storage",
         "rmldnn_contract",
     },
-    "rml_command_options": {"rml_search", "rmldnn_contract"},
-    "rml_confirmation": {"rml_optuna", "rml_search", "rml_storage"},
-    "rml_buffered_storage": set(),
-    "rml_distributions": {"rml_search"},
-    "rml_optuna": {
-        "rml_buffered_storage",
-        "rml_distributions",
-        "rml_records",
-        "rml_samplers",
-        "rml_search",
-        "rml_storage",
-        "rmldnn_contract",
-    },
-    "rml_comparison": {"rml_search", "rmldnn_contract"},
-    "rml_plots": {"rml_comparison", "rml_search", "rmldnn_contract"},
-    "rml_report": {"rml_comparison", "rml_plots", "rml_search", "rml_storage", "rmldnn_contract"},
-    "rml_mlflow": {"rml_search", "rmldnn_contract"},
-    "rml_samplers": {"rml_search", "rmldnn_contract"},
-    "rml_status": {"rml_records", "rml_search", "rml_shared_storage", "rml_storage", "rmldnn_contract"},
-    "rml_storage": {"rml_search", "rmldnn_contract"},
-    "rml_tensorboard": {"rml_search", "rmldnn_contract"},
-    "rml_tracking": {"rml_mlflow", "rml_optuna", "rml_search", "rml_tensorboard"},
+    "rml_report": {"rml_search", "rml_study", "rmldnn_contract"},
+    "rml_tracking": {"rml_optuna", "rml_search", "rmldnn_contract"},
+    "rml_shared": {"rml_optuna", "rml_search", "rml_study", "rmldnn_contract"},
+    "rml_optuna": {"rml_search", "rml_study", "rmldnn_contract"},
+    "rml_study": {"rml_search", "rmldnn_contract"},
     "rml_search": {"rmldnn_contract"},
     "rmldnn_torch": {"rmldnn_contract"},
     "rmldnn_contract": set(),
 }
 
-#: Library -> the only parts that may import it.
+#: Library -> the only parts, or modules of parts, that may import it.
 OWNERS = {
     "cloudpickle": {"rml_search"},
     "docker": {"rml_search"},
     "jinja2": {"rml_search"},
-    "optuna": {
-        "rml_artifacts",
-        "rml_buffered_storage",
-        "rml_comparison",
-        "rml_distributions",
-        "rml_optuna",
-        "rml_plots",
-        "rml_records",
-        "rml_report",
-        "rml_samplers",
-        "rml_shared_records",
-        "rml_shared_storage",
-        "rml_shared_study",
-        "rml_status",
-        "rml_storage",
-        "rml_turns",
-    },
-    "mlflow": {"rml_mlflow"},
-    "plotly": {"rml_plots"},
+    "mlflow": {"rml_tracking.mlflow_runs"},
+    "optuna": {"rml_commands.status", "rml_optuna", "rml_report", "rml_shared", "rml_study"},
+    "plotly": {"rml_report.plots"},
     "rich": {"rml_search"},
     "submitit": {"rml_search"},
-    "tensorboard": {"rml_tensorboard"},
+    "tensorboard": {"rml_tracking.tensorboard_runs"},
     "torch": {"rmldnn_torch"},
-    "typer": {"rml_command_options", "rml_optimization"},
+    "typer": {"rml_commands.options", "rml_optimization"},
 }
 
-#: Part that a person may do without -> the extra that brings what it imports beyond the driver's dependencies.
-EXTRAS = {"rml_mlflow": "mlflow", "rml_tensorboard": "tensorboard"}
+#: Module that a person may do without -> the extra that brings what it imports beyond the driver's dependencies.
+EXTRAS = {"rml_tracking.mlflow_runs": "mlflow", "rml_tracking.tensorboard_runs": "tensorboard"}
 
 #: Libraries that take from a tenth of a second to seconds to import.
 HEAVY = {
@@ -141,8 +80,8 @@ HEAVY = {
 
 def _sources(part: str) -> list[Path]:
     """The files of a part, which is a package or a single module."""
-    package = CHECKOUT / part
-    return sorted(package.rglob("*.py")) if package.is_dir() else [CHECKOUT / f"{part}.py"]
+    package = CHECKOUT / part.replace(".", "/")
+    return sorted(package.rglob("*.py")) if package.is_dir() else [package.with_suffix(".py")]
 
 
 def _imported_names(source: Path) -> Iterator[tuple[str, int]]:
@@ -162,10 +101,10 @@ def _imported_names(source: Path) -> Iterator[tuple[str, int]]:
                 pass
 
 
-def _violations(part: str, forbidden: set[str]) -> list[str]:
+def _violations(sources: Iterable[Path], forbidden: set[str]) -> list[str]:
     return [
         f"{source.relative_to(CHECKOUT)}:{line} imports {name}"
-        for source in _sources(part)
+        for source in sources
         for name, line in _imported_names(source)
         if name in forbidden
     ]
@@ -173,14 +112,22 @@ def _violations(part: str, forbidden: set[str]) -> list[str]:
 
 @pytest.mark.parametrize("part", ALLOWED_PARTS)
 def test_a_part_imports_only_the_parts_that_it_stands_on(part: str) -> None:
-    assert _violations(part, ALLOWED_PARTS.keys() - ALLOWED_PARTS[part] - {part}) == []
+    assert _violations(_sources(part), ALLOWED_PARTS.keys() - ALLOWED_PARTS[part] - {part}) == []
 
 
 @pytest.mark.parametrize(("library", "owners"), OWNERS.items())
 def test_its_owners_alone_import_a_library(library: str, owners: set[str]) -> None:
-    assert [line for part in ALLOWED_PARTS if part not in owners for line in _violations(part, {library})] == []
+    owned = {source for owner in owners for source in _sources(owner)}
+    assert _violations((s for part in ALLOWED_PARTS for s in _sources(part) if s not in owned), {library}) == []
     for owner in owners:
-        assert _violations(owner, {library}), f"{owner} does not import {library}: is this rule out of date?"
+        assert _violations(_sources(owner), {library}), f"{owner} does not import {library}: is this rule out of date?"
+
+
+def test_every_module_belongs_to_a_part() -> None:
+    parts = {
+        path.relative_to(CHECKOUT).parts[0].removesuffix(".py") for path in CHECKOUT.glob("rml*") if path != CHECKOUT
+    }
+    assert {part for part in parts if _sources(part)[0].is_file()} == ALLOWED_PARTS.keys()
 
 
 def _normalized(distribution: str) -> str:
@@ -188,9 +135,9 @@ def _normalized(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-def _imported_distributions(parts: set[str]) -> set[str]:
-    """Names of the distributions that hold what these parts import, beside Python and the project itself."""
-    names = {name for part in parts for source in _sources(part) for name, _ in _imported_names(source)}
+def _imported_distributions(sources: Iterable[Path]) -> set[str]:
+    """Names of the distributions that hold what these files import, beside Python and the project itself."""
+    names = {name for source in sources for name, _ in _imported_names(source)}
     holders = packages_distributions()
     # tomli stands in for a module of newer Pythons, and is not installed there.
     return {
@@ -205,13 +152,16 @@ def test_dependencies_list_all_that_is_imported() -> None:
     def listed(requirements: list[str]) -> set[str]:
         return {_normalized(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in requirements}
 
-    driver = ALLOWED_PARTS.keys() - {"rmldnn_torch"} - EXTRAS.keys()
-    engine = {"rmldnn_contract", "rmldnn_torch"}
+    def sources(*parts: str) -> set[Path]:
+        return {source for part in parts for source in _sources(part)}
+
+    driver = sources(*ALLOWED_PARTS.keys() - {"rmldnn_torch"}) - sources(*EXTRAS)
     cluster = listed(project["optional-dependencies"]["slurm"])
     assert _imported_distributions(driver) == listed(project["dependencies"]) | cluster
+    engine = sources("rmldnn_contract", "rmldnn_torch")
     assert _imported_distributions(engine) == listed(project["optional-dependencies"]["engine"])
-    for part, extra in EXTRAS.items():
-        assert _imported_distributions({part}) == listed(project["optional-dependencies"][extra])
+    for module, extra in EXTRAS.items():
+        assert _imported_distributions(_sources(module)) == listed(project["optional-dependencies"][extra])
 
 
 def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:

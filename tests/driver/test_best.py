@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rml_best import describe_best
+from rml_commands.best import describe_best
 from rml_optuna import open_study
 from rml_search.options import BestFormat, StudyChoice
 from rml_search.results import TrialRecord, TrialState, write_list_acc

@@ -11,15 +11,15 @@ import sqlalchemy
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-import rml_buffered_storage
-from rml_buffered_storage import WAIT_SECONDS, BufferedStorage
 from rml_optuna import STUDY_NAME, OptunaStudy, open_study
-from rml_samplers import build_pruner
 from rml_search.limits import Limits
 from rml_search.options import PrunerName, StudyChoice
 from rml_search.plain_output import PlainObserver
 from rml_search.search import Search
-from rml_storage import open_storage, storage_url
+from rml_study import buffered_storage
+from rml_study.buffered_storage import WAIT_SECONDS, BufferedStorage
+from rml_study.samplers import build_pruner
+from rml_study.storage import open_storage, storage_url
 from rmldnn_contract.training_log import EpochRecord
 
 NUM_EPOCHS = 20
@@ -203,7 +203,7 @@ def test_a_distribution_that_does_not_fit_is_refused(study):
 def test_epochs_are_in_the_database_while_the_next_one_takes_its_time(
     workspace, make_options, scripted, script, monkeypatch
 ):
-    monkeypatch.setattr(rml_buffered_storage, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(buffered_storage, "WAIT_SECONDS", 0.5)
     seen = []
     finish = OptunaStudy.finish
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rml_run import run_search
+from rml_commands.run import run_search
 from rml_search.errors import DataSetError, OptionError, WriteError
 from rml_search.infer_command import InferOptions, infer_and_show
 from rml_search.interruption import Interrupted, interruptible

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from rml_confirmation import confirm
+from rml_commands.confirmation import confirm
 from rml_optuna import open_study
 from rml_search.errors import OptionError
 from rml_search.inference import choose_inference_config
@@ -17,7 +17,7 @@ from rml_search.interruption import Interrupted, interruptible
 from rml_search.options import ConfirmOptions, PrunerName, StudyChoice
 from rml_search.plain_output import PlainObserver, confirmation_table
 from rml_search.search import Search
-from rml_storage import load_other_study
+from rml_study.storage import load_other_study
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from rml_run import run_search
+from rml_commands.run import run_search
 from rml_search.display import open_display
 from rml_search.display_name import DisplayName, display_name
 from rml_search.errors import AllTrialsFailedError, OptionError

@@ -21,7 +21,7 @@ from rml_search.best_model import file_digest
 from rml_search.paths import Workspace
 from rml_search.results import best_record, read_list_acc
 from rml_search.synthetic import write_synthetic_data
-from rml_storage import storage_url
+from rml_study.storage import storage_url
 
 from ..faults import NUM_KILLS, NUM_TRIALS, FaultySearch
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rml_commands.run import run_search
 from rml_optuna import OptunaStudy
-from rml_run import run_search
 from rml_search.display import QuietDisplay
 from rml_search.display_name import DisplayName
 from rml_search.options import RuntimeChoice

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from rml_commands.run import run_search
 from rml_optuna import open_study
-from rml_run import run_search
 from rml_search import packing
 from rml_search.devices import Slot
 from rml_search.errors import OptionError
@@ -139,7 +139,7 @@ def test_the_decision_is_told_and_kept(workspace, make_options, scripted, script
     monkeypatch.setattr("rml_search.runtime.choice.choose_runtime", lambda *_, **__: chosen)
     monkeypatch.setattr("rml_search.devices.num_cpus", lambda: 4)
     monkeypatch.setattr(packing, "num_cpus", lambda: 4)
-    monkeypatch.setattr("rml_run.check_networks", lambda options: options)
+    monkeypatch.setattr("rml_commands.run.check_networks", lambda options: options)
     monkeypatch.setattr(Packing, "measure", lambda self: [Rate(1, 5.0), Rate(2, 7.25)])
     plan = SearchPlan(jobs=JobChoice(None), writes_report=False)
 

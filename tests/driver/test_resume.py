@@ -16,7 +16,7 @@ from rml_search.interruption import Interrupted, interruptible
 from rml_search.options import StudyChoice
 from rml_search.results import best_record, read_list_acc
 from rml_search.search import Search
-from rml_storage import can_go_on, storage_url
+from rml_study.storage import can_go_on, storage_url
 
 
 class Silent:

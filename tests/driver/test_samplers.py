@@ -8,10 +8,10 @@ import math
 import optuna
 import pytest
 
-from rml_samplers import build_sampler
 from rml_search import options
 from rml_search.errors import OptionError
 from rml_search.options import SamplerName, StudyChoice
+from rml_study.samplers import build_sampler
 
 RATES = (0.001, 0.01)
 PRUNED = optuna.trial.TrialState.PRUNED

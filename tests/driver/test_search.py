@@ -28,7 +28,7 @@ from rml_search.results import (
     read_list_acc,
 )
 from rml_search.search import Search
-from rml_storage import storage_url
+from rml_study.storage import storage_url
 
 
 class Recorder:

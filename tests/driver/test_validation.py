@@ -101,7 +101,7 @@ def test_too_few_images_are_one_line_and_leave_nothing(workspace, options, make_
 @pytest.mark.slow
 def test_a_real_search_ends_with_the_test_images(workspace, options, monkeypatch, capsys):
     """The built-in engine, from the command line's own function to the table."""
-    from rml_run import run_search
+    from rml_commands.run import run_search
     from rml_search.options import RuntimeChoice, RuntimeName
     from rml_search.plan import SearchPlan
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from submitit.core.utils import DelayedSubmission
 
-from rml_cluster import ClusterSearch, search_on_cluster
-from rml_report import read_summary
+from rml_commands.cluster import ClusterSearch, search_on_cluster
+from rml_report.page import read_summary
 from rml_search.display import PlainDisplay
 from rml_search.errors import NoResultsError, OptionError, RuntimeUnavailableError, StudyError, WorkspaceInUseError
 from rml_search.executor.options import SlurmOptions
@@ -21,7 +21,7 @@ from rml_search.options import ConfirmOptions, JobChoice, RuntimeChoice, Runtime
 from rml_search.paths import SHARED_JOURNAL
 from rml_search.plan import SearchPlan
 from rml_search.report.summary import State
-from rml_shared_study import SharedStudy, open_shared_study
+from rml_shared.study import SharedStudy, open_shared_study
 from rmldnn_contract.training_log import EpochRecord
 
 LOCAL = RuntimeChoice(RuntimeName.LOCAL)
@@ -191,7 +191,7 @@ def test_a_search_at_work_in_the_folder_keeps_the_command_out(search, workspace)
 
 def test_no_password_is_left_beside_the_results(search, workspace):
     """The place cannot be reached, so this looks at the command alone."""
-    from rml_cluster import _command, _variables
+    from rml_commands.cluster import _command, _variables
 
     shared = SharedChoice("postgresql://me:geheim@host/studies")
     plan = replace(ON_SLURM, shared=shared)

@@ -12,8 +12,8 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from rml_comparison import importance_shares
-from rml_plots import draw_plots, plotly_script
+from rml_report.comparison import importance_shares
+from rml_report.plots import draw_plots, plotly_script
 from rml_search.image_scores import ImageScores
 from rml_search.report.page import Page, render_page
 from rml_search.report.pictures import Gallery, Picture

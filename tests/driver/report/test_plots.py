@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from rml_comparison import importance_shares
-from rml_plots import draw_plots
+from rml_report.comparison import importance_shares
+from rml_report.plots import draw_plots
 from rml_search.report.plot import BEST, COLOURS, COMPLETE, FAILED, PRUNED
 from rml_search.report.summary import State
 

@@ -10,9 +10,9 @@ from contextlib import closing
 
 import pytest
 
-import rml_report
-from rml_report import read_summary, write_report
-from rml_run import run_search
+from rml_commands.run import run_search
+from rml_report import page
+from rml_report.page import read_summary, write_report
 from rml_search.errors import NoResultsError, StudyError, WriteError
 from rml_search.options import ConfirmOptions, Objective, PrunerName, RuntimeChoice, StudyChoice
 from rml_search.plan import SearchPlan
@@ -230,7 +230,7 @@ def test_a_report_that_fails_is_one_line_after_a_search_that_worked(search, work
     def fail(*_):
         raise RuntimeError("no\nink")
 
-    monkeypatch.setattr(rml_report, "write_report", fail)
+    monkeypatch.setattr(page, "write_report", fail)
     search(script([0.5]), plan=SearchPlan())
     assert capsys.readouterr().out.splitlines()[-1] == "No report was written: no ink; `report` writes it again"
 

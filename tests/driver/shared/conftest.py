@@ -13,7 +13,7 @@ import pytest
 from rml_search.options import SharedChoice, StudyChoice
 from rml_search.paths import Workspace
 from rml_search.plan import SearchPlan
-from rml_shared_study import SharedStudy, open_shared_study
+from rml_shared.study import SharedStudy, open_shared_study
 
 from .servers import PASSWORD, Bucket, MariaDB, Postgres, Server, free_port, serving, short_folder
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rml_best import describe_best
+from rml_commands.best import describe_best
 from rml_optimization import main
 from rml_search.errors import NoResultsError, OptionError
 from rml_search.options import BestFormat, SharedChoice

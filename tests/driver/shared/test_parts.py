@@ -11,12 +11,12 @@ from dataclasses import replace
 import optuna
 import pytest
 
-from rml_artifacts import PrefixedStore, open_model_store
 from rml_search.driver import is_gone, parse_driver, this_driver
 from rml_search.errors import OptionError, WorkspaceInUseError, WriteError
 from rml_search.folder import one_of_several_in
 from rml_search.heartbeats import ENDED, Beat, Heartbeat, Watch
 from rml_search.lock import only_search_in
+from rml_shared.artifacts import PrefixedStore, open_model_store
 
 
 def test_a_driver_knows_itself_by_its_name():

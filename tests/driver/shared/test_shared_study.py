@@ -140,7 +140,7 @@ def test_a_trial_that_was_being_drawn_when_its_driver_died_runs_again(join):
 
 def test_an_answer_that_was_lost_on_the_way_is_no_second_trial(join, monkeypatch):
     study = join(num_trials=2)
-    monkeypatch.setattr("rml_shared_study._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("rml_shared.patience._PAUSE_SECONDS", 0.0)
     original, calls = study.storage.optuna.set_trial_user_attr, []
 
     def fail_after_writing(*arguments):

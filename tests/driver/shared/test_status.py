@@ -12,12 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 import sqlalchemy
 
-from rml_confirmation import confirm
+from rml_commands.confirmation import confirm
+from rml_commands.run import run_search
+from rml_commands.status import folder_progress, storage_progress
 from rml_optuna import open_study
-from rml_run import run_search
 from rml_search.display_name import DisplayName
 from rml_search.errors import NoResultsError, OptionError, StudyError
 from rml_search.options import ConfirmOptions, Objective, PrunerName, RuntimeChoice, SharedChoice, StudyChoice
@@ -29,7 +31,6 @@ from rml_search.runtime.choice import ChosenRuntime
 from rml_search.search import Search
 from rml_search.status_output import status_document, status_text
 from rml_search.synthetic import write_synthetic_data
-from rml_status import folder_progress, storage_progress
 from rmldnn_contract.training_log import EpochRecord
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -78,6 +79,16 @@ def driver(tmp_path):
     yield process, Workspace(tmp_path)
     process.kill()
     process.wait()
+
+
+def test_a_study_of_another_program_is_none_of_a_search(workspace):
+    storage = f"sqlite:///{workspace.study_database}"
+    study = optuna.create_study(study_name="theirs", storage=storage)
+    with pytest.raises(NoResultsError, match="the study theirs is empty: no search has begun in it"):
+        folder_progress(workspace)
+    study.tell(study.ask(), 0.5)
+    with pytest.raises(NoResultsError, match="the study theirs was made by another program"):
+        folder_progress(workspace)
 
 
 def wait_for_epochs(process, workspace, told):

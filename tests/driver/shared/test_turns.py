@@ -19,7 +19,7 @@ from rml_search.options import SamplerName, StudyChoice
 from rml_search.results import TrialState
 from rml_search.run_record import describe_run
 from rml_search.search import Search
-from rml_shared_storage import _TCP
+from rml_shared.storage import _TCP
 
 from .test_drivers import make_folder, output, start
 from .test_shared_study import result
@@ -36,7 +36,7 @@ TURN_SECONDS = 3
 )
 def two_drivers(request, join, monkeypatch):
     """Two drivers of a study, each of which has its turn for seconds only."""
-    monkeypatch.setattr("rml_turns.TURN_SECONDS", TURN_SECONDS)
+    monkeypatch.setattr("rml_shared.turns.TURN_SECONDS", TURN_SECONDS)
     kind = request.param
     where = {} if kind == "journal" else {"storage": request.getfixturevalue(kind).url, "study_name": "turns"}
     first, second = (join(num_trials=99, **where) for _ in range(2))
@@ -150,7 +150,7 @@ def test_who_ends_a_search_does_not_wait_for_its_storage(join, monkeypatch):
     study = join()
     suggestion = study.ask()
     study._patience.seconds = 20.0
-    monkeypatch.setattr("rml_patience.PARTING_SECONDS", 0.1)
+    monkeypatch.setattr("rml_shared.patience.PARTING_SECONDS", 0.1)
 
     def away(*_):
         raise ConnectionResetError("gone")
@@ -177,7 +177,7 @@ def test_a_disk_that_is_full_here_is_no_fault_of_the_storage(join):
 
 def test_the_place_of_checkpoints_is_looked_up_again_when_the_storage_was_away(join, monkeypatch):
     study = join(num_trials=9)
-    monkeypatch.setattr("rml_shared_study._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("rml_shared.patience._PAUSE_SECONDS", 0.0)
     suggestion = study.ask()
     checkpoint = study.workspace.trial(suggestion.number).checkpoint(1)
     checkpoint.parent.mkdir(parents=True)

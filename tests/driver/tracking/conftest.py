@@ -14,7 +14,7 @@ from rml_search.options import PrunerName, StudyChoice
 from rml_search.run_record import describe_run
 from rml_search.search import Search
 from rml_search.tracking_choice import TrackingChoice
-from rml_tracking import tracked
+from rml_tracking.trackers import tracked
 
 
 class Notes(list[str]):

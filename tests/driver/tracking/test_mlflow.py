@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from rml_mlflow import open_mlflow_log
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.results import TrialRecord, TrialState
 from rml_search.tracking import PastTrial
 from rml_search.tracking_choice import TrackingChoice
+from rml_tracking.mlflow_runs import open_mlflow_log
 from rmldnn_contract.training_log import EpochRecord
 
 EXPERIMENT = "rml-optimization"

@@ -6,7 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import api_pb2, metadata
 
-from rml_run import run_search
+from rml_commands.run import run_search
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import RuntimeChoice
 from rml_search.plan import SearchPlan
@@ -14,7 +14,7 @@ from rml_search.results import TrialRecord, TrialState
 from rml_search.runtime.choice import ChosenRuntime
 from rml_search.tracking import PastTrial
 from rml_search.tracking_choice import TrackingChoice
-from rml_tensorboard import TensorBoardLog
+from rml_tracking.tensorboard_runs import TensorBoardLog
 from rmldnn_contract.training_log import EpochRecord
 
 

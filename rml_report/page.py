@@ -18,8 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from rml_comparison import importance_shares
-from rml_plots import draw_plots, plotly_script
+from rml_report.comparison import importance_shares
+from rml_report.plots import draw_plots, plotly_script
 from rml_search.errors import NoResultsError, WriteError
 from rml_search.paths import Workspace, shown, write_atomically
 from rml_search.report.page import Page, render_page
@@ -28,7 +28,7 @@ from rml_search.report.summary import Confirmation, Dimension, State, StudySumma
 from rml_search.results import TrialRecord, read_list_acc
 from rml_search.run_record import read_runs
 from rml_search.search_space import LEARNING_RATE, SEED
-from rml_storage import STUDY_NAME, database_errors, snapshot
+from rml_study.storage import STUDY_NAME, database_errors, snapshot
 
 _STATES = {
     OptunaState.COMPLETE: State.COMPLETE,

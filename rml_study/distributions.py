@@ -1,7 +1,4 @@
-"""The search space in Optuna's terms.
-
-With ``rml_optuna``, ``rml_samplers`` and ``rml_storage`` the only module that imports Optuna.
-"""
+"""The search space in Optuna's terms."""
 
 from __future__ import annotations
 

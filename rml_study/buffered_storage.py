@@ -2,7 +2,7 @@
 
 As it comes, Optuna writes each hyperparameter, attribute and report of a trial in a transaction of its own, after two
 queries, and reads running trials again for each decision of a pruner. Here they are kept in memory, where samplers and
-pruners see them at once, and are written together. One of the modules that import Optuna.
+pruners see them at once, and are written together.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def run_search(
             finished by then is kept.
     """
     from rml_optuna import open_study
-    from rml_storage import can_go_on
+    from rml_study.storage import can_go_on
 
     display = open_display(plan.display, show)
     if plan.slurm is not None:
@@ -67,7 +67,7 @@ def run_search(
     options = _checked(options, workspace)
     summary = None if options.data is None else check_data_set(options.data)
     if plan.slurm is not None:
-        from rml_cluster import ClusterSearch, search_on_cluster
+        from rml_commands.cluster import ClusterSearch, search_on_cluster
 
         search_on_cluster(ClusterSearch(options, plan, workspace, sys.argv[1:]), summary, choice, display)
         return
@@ -120,7 +120,7 @@ class _Run:
 
 def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tuple[str, str]]) -> None:
     """Joins the study that other drivers work on too, in this folder or in others."""
-    from rml_shared_study import open_shared_study
+    from rml_shared.study import open_shared_study
 
     study = open_shared_study(run.workspace, run.options, run.plan, shared, run.display.say)
     try:
@@ -144,7 +144,7 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
             run = replace(run, slots=_measured_slots(run, study))
     running, records = _run_trials(run, study)
     if plan.confirm is not None:
-        from rml_confirmation import confirm
+        from rml_commands.confirmation import confirm
 
         display.confirmed(confirm(plan.confirm, running, records, display.watching, display.say))
     if options.validation_fraction is not None and running.has_best_model:
@@ -154,7 +154,7 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
             display.tested(found or _evaluate_on_test_images(workspace, run.runtime, options.num_procs))
     display.results(workspace, has_best_model=running.has_best_model)
     if plan.writes_report:
-        from rml_report import write_report_softly
+        from rml_report.page import write_report_softly
 
         write_report_softly(workspace, display.say)
 
@@ -178,7 +178,7 @@ def _measured_slots(run: _Run, study: OptunaStudy) -> Sequence[Slot]:
 def _run_trials(run: _Run, study: OptunaStudy) -> tuple[Search, Sequence[TrialRecord]]:
     """Runs the trials, and tells how they have ended, whatever ended them; the study is closed then."""
     from rml_search.search import Search
-    from rml_tracking import tracked
+    from rml_tracking.trackers import tracked
 
     options, plan, workspace, display = run.options, run.plan, run.workspace, run.display
     running: Search | None = None

@@ -1,7 +1,4 @@
-"""Turns of drivers that share a storage: locks that a server keeps, or that lie beside a journal.
-
-One of the modules that import Optuna.
-"""
+"""Turns of drivers that share a storage: locks that a server keeps, or that lie beside a journal."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def tracked(
         folder = choice.tensorboard.absolute() / f"search_{re.sub(r'[^0-9A-Za-z]+', '-', identity)}"
 
         def open_tensorboard() -> TrialLog:
-            from rml_tensorboard import TensorBoardLog
+            from rml_tracking.tensorboard_runs import TensorBoardLog
 
             return TensorBoardLog(folder)
 
@@ -38,7 +38,7 @@ def tracked(
         address = choice.mlflow
 
         def open_mlflow() -> TrialLog:
-            from rml_mlflow import open_mlflow_log
+            from rml_tracking.mlflow_runs import open_mlflow_log
 
             return open_mlflow_log(address, name, identity, str(workspace.root))
 

@@ -34,7 +34,7 @@ from rml_search.run_record import describe_run
 from rml_search.study_settings import check_inputs_stay
 
 if TYPE_CHECKING:
-    from rml_shared_study import SharedStudy
+    from rml_shared.study import SharedStudy
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def search_on_cluster(
         tell_end(array, has_enough=progress.tell_news(), show=show)
     display.results(workspace, has_best_model=workspace.best_config.exists())
     if plan.writes_report:
-        from rml_report import write_report_softly
+        from rml_report.page import write_report_softly
 
         write_report_softly(workspace, show)
 
@@ -156,7 +156,7 @@ def _place_made(search: ClusterSearch, show: Callable[[str], None]) -> Iterator[
 
 
 def _joined(search: ClusterSearch, show: Callable[[str], None]) -> SharedStudy:
-    from rml_shared_study import open_shared_study
+    from rml_shared.study import open_shared_study
 
     if search.plan.owns_storage:
         search.workspace.trials.mkdir(parents=True, exist_ok=True)

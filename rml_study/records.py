@@ -1,4 +1,4 @@
-"""What a study says of its trials: what they have brought, and who runs them. One of the modules that import Optuna."""
+"""What a study says of its trials: what they have brought, and who runs them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Waiting for a storage, or for a place of checkpoints, that does not answer for a while.
-
-One of the modules that import Optuna.
-"""
+"""Waiting for a storage, or for a place of checkpoints, that does not answer for a while."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import optuna
 
 from rml_search.errors import WriteError
 from rml_search.interruption import interruptions_allowed, is_interrupted
-from rml_shared_storage import STORAGE_ERRORS, StorageAddress, reason_of
+from rml_shared.storage import STORAGE_ERRORS, StorageAddress, reason_of
 
 #: How long something may be away that has worked before.
 PATIENCE_SECONDS = 300.0

@@ -19,7 +19,7 @@ def describe_best(best_format: BestFormat, workspace: Workspace, shared: SharedC
     if shared is None:
         by_validation = workspace.validation.exists()
         return best_text(best_format, read_list_acc(workspace), workspace, by_validation=by_validation)
-    from rml_shared_records import read_shared_records
+    from rml_shared.records import read_shared_records
 
     study = read_shared_records(shared)
     is_of_folder = study.identity is not None and is_folder_of(workspace, study.identity)

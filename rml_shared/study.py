@@ -1,7 +1,4 @@
-"""One study that drivers on several machines work on: joining it, taking turns, and giving back what a lost one ran.
-
-One of the modules that import Optuna.
-"""
+"""One study that drivers on several machines work on: joining it, taking turns, and giving back what a lost one ran."""
 
 from __future__ import annotations
 
@@ -19,11 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from rml_artifacts import ModelStore, open_model_store
 from rml_optuna import OptunaStudy
-from rml_patience import Patience
-from rml_records import BEAT, DRIVER, NUM_TRIALS, RECORD, REPEATS, SETTINGS, beats_of
-from rml_samplers import load_or_create_study
 from rml_search.best_model import is_at_hand
 from rml_search.driver import Driver, is_gone, parse_driver, this_driver
 from rml_search.enqueued import parse_point
@@ -38,7 +31,9 @@ from rml_search.results import TrialRecord, TrialResult, best_records
 from rml_search.run_record import RunRecord
 from rml_search.study import Suggestion
 from rml_search.study_settings import check_same_study, study_settings
-from rml_shared_storage import (
+from rml_shared.artifacts import ModelStore, open_model_store
+from rml_shared.patience import Patience
+from rml_shared.storage import (
     ITS_OWN_ERRORS,
     STORAGE_ERRORS,
     SharedStorage,
@@ -46,8 +41,10 @@ from rml_shared_storage import (
     parse_storage,
     storage_errors,
 )
-from rml_status import running_trials
-from rml_storage import load_other_study
+from rml_study.progress import running_trials
+from rml_study.records import BEAT, DRIVER, NUM_TRIALS, RECORD, REPEATS, SETTINGS, beats_of
+from rml_study.samplers import load_or_create_study
+from rml_study.storage import load_other_study
 from rmldnn_contract.training_log import EpochRecord
 
 #: How old what is known of other drivers' trials may be.

@@ -1,7 +1,4 @@
-"""Where drivers on several machines find each other's best checkpoints: a shared folder, or a bucket of objects.
-
-One of the modules that import Optuna.
-"""
+"""Where drivers on several machines find each other's best checkpoints: a shared folder, or a bucket of objects."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How far a search has come that runs elsewhere: read from its study, and from the logs of its running trials.
-
-Nothing is written, and nobody waits. One of the modules that import Optuna.
-"""
+"""How far a search has come: read from its study, and from the logs of its running trials."""
 
 from __future__ import annotations
 
@@ -14,62 +11,15 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from rml_records import BEAT, DRIVER, NUM_TRIALS, SETTINGS, beats_of, ended_trials
 from rml_search.driver import parse_driver
 from rml_search.errors import NoResultsError
 from rml_search.heartbeats import ENDED
 from rml_search.hyperparameters import Hyperparameters
-from rml_search.options import SharedChoice
-from rml_search.paths import Workspace, shown
+from rml_search.paths import Workspace
 from rml_search.progress import Progress, RunningTrial, settings_line, tally
 from rml_search.search_space import LEARNING_RATE, LOSS, OPTIMIZER
-from rml_shared_storage import parse_storage, storage_to_read
-from rml_storage import CONFIRMATION, STUDY_NAME, database_errors, snapshot
+from rml_study.records import BEAT, DRIVER, NUM_TRIALS, SETTINGS, beats_of, ended_trials
 from rmldnn_contract.training_log import EpochRecord, TrainBatch, parse_line, read_epochs
-
-
-def folder_progress(workspace: Workspace) -> Progress:
-    """The search in a working directory.
-
-    Raises:
-        NoResultsError: there is none.
-        StudyError: its study cannot be read.
-    """
-    path = workspace.study_database
-    if not path.is_file():
-        if workspace.shared_journal.is_file():  # of the jobs of a cluster
-            return storage_progress(SharedChoice(shown(workspace.shared_journal)))
-        where = ": its study is elsewhere, name it by --storage" if workspace.study_mark.is_file() else ""
-        raise NoResultsError(f"there is no {shown(path)}{where or ', so no search has begun in this folder'}")
-    with database_errors(workspace), snapshot(path) as storage:
-        names = [study.study_name for study in storage.get_all_studies()]
-        again = [name for name in names if name.startswith(CONFIRMATION)]
-        own = [name for name in names if name not in again]
-        if not own:
-            raise NoResultsError(f"{shown(path)} holds no study: no search has begun in this folder")
-        study = optuna.load_study(study_name=STUDY_NAME if STUDY_NAME in own else own[0], storage=storage)
-        part = None
-        if again:
-            runs = optuna.load_study(study_name=again[-1], storage=storage)
-            part = study_progress(runs, workspace.part(again[-1]))
-        return study_progress(study, workspace, part)
-
-
-def storage_progress(shared: SharedChoice) -> Progress:
-    """The search that several drivers share.
-
-    Raises:
-        NoResultsError: there is none of that name.
-        OptionError: the address is none.
-        StudyError: the storage cannot be read.
-    """
-    address = parse_storage(shared.storage)
-    with storage_to_read(address) as storage:
-        names = [study.study_name for study in storage.get_all_studies()]
-        if shared.study_name not in names:
-            others = f": there are {', '.join(sorted(names)[:5])}, see --study-name" if names else ""
-            raise NoResultsError(f"{address.text} holds no study {shared.study_name}{others}")
-        return study_progress(optuna.load_study(study_name=shared.study_name, storage=storage))
 
 
 def study_progress(study: optuna.Study, workspace: Workspace | None = None, again: Progress | None = None) -> Progress:
@@ -78,15 +28,21 @@ def study_progress(study: optuna.Study, workspace: Workspace | None = None, agai
     Args:
         workspace: where the logs of its trials are, if not with the drivers that share it.
         again: the best trials trained again.
+
+    Raises:
+        NoResultsError: it is none of a search.
     """
     trials, attributes = study.get_trials(deepcopy=False), study.user_attrs
+    if SETTINGS not in attributes:
+        whose = "was made by another program" if trials else "is empty: no search has begun in it"
+        raise NoResultsError(f"the study {study.study_name} {whose}")
     num_trials = attributes.get(NUM_TRIALS)
     running = running_trials(trials, attributes, workspace, reads_logs=True)
     is_running = _is_running(attributes)
     if again is not None and again.is_running:
         is_running = True
     return Progress(
-        settings=settings_line(num_trials, attributes.get(SETTINGS, {})),
+        settings=settings_line(num_trials, attributes[SETTINGS]),
         num_trials=num_trials,
         tally=tally(ended_trials(trials, _is_whole)),
         running=tuple(running),

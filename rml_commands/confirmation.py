@@ -20,7 +20,7 @@ from rml_search.observer import SearchObserver
 from rml_search.options import ConfirmOptions, PrunerName, StudyChoice
 from rml_search.results import TrialRecord, best_records
 from rml_search.search import Search
-from rml_storage import database_errors
+from rml_study.storage import database_errors
 
 
 def confirm(

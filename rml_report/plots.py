@@ -11,7 +11,7 @@ import optuna
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from rml_comparison import axis_label, compared_study, importance_evaluator, importance_shares
+from rml_report.comparison import axis_label, compared_study, importance_evaluator, importance_shares
 from rml_search.report import plot as colours
 from rml_search.report.plot import Plot, Plots
 from rml_search.report.summary import Dimension, State, StudySummary, TrialSummary, Value, accuracy_of

@@ -1,7 +1,4 @@
-"""Where drivers on several machines keep one study: a database server, or a journal file in a folder that all see.
-
-One of the modules that import Optuna.
-"""
+"""Where drivers on several machines keep one study: a database server, or a journal file in a folder that all see."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from rml_search.errors import NoResultsError, OptionError, StudyError
-from rml_turns import TURN_SECONDS, DatabaseTurn, FileTurn, as_mysql_reads
+from rml_shared.turns import TURN_SECONDS, DatabaseTurn, FileTurn, as_mysql_reads
 
 #: What tells of a storage that does not answer, now or at all.
 STORAGE_ERRORS = (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)

@@ -1,7 +1,4 @@
-"""What the trials of a shared study have brought, read without joining it.
-
-One of the modules that import Optuna.
-"""
+"""What the trials of a shared study have brought, read without joining it."""
 
 from __future__ import annotations
 
@@ -12,11 +9,11 @@ from pathlib import Path
 import optuna
 from pydantic import TypeAdapter
 
-from rml_records import RECORD
 from rml_search.errors import NoResultsError
 from rml_search.options import SharedChoice
 from rml_search.results import TrialRecord
-from rml_shared_storage import StorageAddress, open_shared_storage, parse_storage, storage_errors
+from rml_shared.storage import StorageAddress, open_shared_storage, parse_storage, storage_errors
+from rml_study.records import RECORD
 
 
 @dataclass(frozen=True)

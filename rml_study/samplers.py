@@ -13,8 +13,8 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from rml_distributions import DIRECTIONS
 from rml_search.options import PrunerName, SamplerName, SearchOptions, StudyChoice
+from rml_study.distributions import DIRECTIONS
 
 
 def load_or_create_study(storage: BaseStorage, name: str, options: SearchOptions, choice: StudyChoice) -> optuna.Study:

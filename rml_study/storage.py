@@ -1,7 +1,4 @@
-"""The study's database: SQLite files, as Optuna lays them out.
-
-One of the modules that import Optuna.
-"""
+"""The study's database: SQLite files, as Optuna lays them out."""
 
 from __future__ import annotations
 
