@@ -18,7 +18,7 @@ from rmldnn_contract import __version__
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PACKAGES = ("rml_search", "rmldnn_contract", "rmldnn_torch")
+PACKAGES = [path.parent.name for path in CHECKOUT.glob("rml*/__init__.py")]
 
 #: The demo's numbers made small, and then the installed program as it is.
 SMALL_DEMO = """
