@@ -10,61 +10,61 @@ class SearchError(Exception):
 
 
 class OptionError(SearchError):
-    """An option is missing, or has a value that it cannot have."""
+    """An option is missing or has an invalid value."""
 
     exit_code = 2
 
 
 class AllTrialsFailedError(SearchError):
-    """The search has stopped because nothing that it tried has worked."""
+    """The search stopped because too many trials failed."""
 
     exit_code = 3
 
 
 class DataSetError(SearchError):
-    """Images or masks are missing, unreadable, do not pair, or cannot be written."""
+    """Images or masks are missing, unreadable, not paired, or cannot be written."""
 
     exit_code = 65
 
 
 class NetworkFileError(SearchError):
-    """The network file is missing or is no Keras network."""
+    """The network file is missing or is not a Keras network."""
 
     exit_code = 66
 
 
 class CheckpointFileError(SearchError):
-    """The file to start from, or the best model, is missing."""
+    """The checkpoint to start from, or the best model, is missing."""
 
     exit_code = 67
 
 
 class RuntimeUnavailableError(SearchError):
-    """Docker, Singularity, the built-in engine, an image or a GPU is not to be had."""
+    """Docker, Singularity, the built-in engine, an image or a GPU is not available."""
 
     exit_code = 69
 
 
 class WriteError(SearchError):
-    """A result could not be written: the disk is full, or the folder is not the person's."""
+    """A result could not be written: the disk is full or the folder is not writable."""
 
     exit_code = 73
 
 
 class NoResultsError(SearchError):
-    """There are no results of a search to show."""
+    """There are no search results to show."""
 
     exit_code = 4
 
 
 class WorkspaceInUseError(SearchError):
-    """Another search runs in the same working directory."""
+    """Another search is running in the same folder."""
 
     exit_code = 5
 
 
 class StudyError(SearchError):
-    """The study in this folder is another one, or cannot be used."""
+    """The study in this folder belongs to another search or cannot be used."""
 
     exit_code = 6
 

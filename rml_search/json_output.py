@@ -1,30 +1,30 @@
-"""A search for other programs: one JSON object a line, and nothing else, on standard output.
+"""Output for other programs: one JSON object per line on standard output, and nothing else.
 
-Every object has ``event``, and ``time`` as seconds since 1970. The others by event, in the order in which they come:
+Every object has ``event``, and ``time`` in seconds since 1970. The other keys by event, in the order of the events:
 
 ======================== ======================================================================================
-``settings``             ``settings``: an object, names and values as people read them
-``search_started``       ``num_trials``, ``num_epochs``, ``num_finished`` (of earlier parts of the search)
-``trial_started``        ``trial`` (its number, from 0), ``place`` (from 1, of those that count),
+``settings``             ``settings``: an object of names and values for people to read
+``search_started``       ``num_trials``, ``num_epochs``, ``num_finished`` (before it was resumed)
+``trial_started``        ``trial`` (number, from 0), ``place`` (from 1, among trials that count),
                          ``hyperparameters`` (an object)
 ``epoch``                ``trial``, ``epoch`` (from 1), ``num_epochs``, ``accuracy`` (0 to 1), ``test_loss``,
-                         ``train_loss``; null for what the engine does not say
+                         ``train_loss``; null if the engine does not report it
 ``trial_finished``       ``trial``, ``state`` (complete, pruned, failed), ``tried_again`` (it does not count),
                          ``seconds``, ``accuracy`` and ``epoch`` of its best epoch, ``reason``, ``best`` so far
-``others``               with ``--storage``, after a change: ``num_finished`` and ``best`` of all drivers, and the
-                         trials that the other ones run, as numbers in ``running``
-``search_finished``      ``num_finished``, ``best``, ``front``, ``ended_early`` and ``error``: why, or null
-``confirmation_started`` as ``search_started``; until ``confirmed`` trials are those of ``--confirm``
-``confirmed``            ``trials``, the best first: ``trial``, ``accuracy`` in the search, ``mean``, ``deviation``
-                         (of a run), ``accuracies`` of its runs, ``num_failed``
+``others``               with ``--storage``, after a change: ``num_finished`` and ``best`` over all drivers, and
+                         ``running``, the numbers of the trials that other drivers run
+``search_finished``      ``num_finished``, ``best``, ``front``, ``ended_early`` and ``error``: the reason, or null
+``confirmation_started`` like ``search_started``; until ``confirmed``, trials are those of ``--confirm``
+``confirmed``            ``trials``, best first: ``trial``, ``accuracy`` in the search, ``mean``, ``deviation``
+                         (standard), ``accuracies`` of its runs, ``num_failed``
 ``tested``               ``loss`` and ``accuracy`` of the best model on the test images
                          (``--validation-fraction``)
-``results``              ``best_model``, ``history``: paths; null where another driver alone has the model
+``results``              ``best_model``, ``history``: paths; null if only another driver has the model
 ``note``                 ``text``; at any time
 ======================== ======================================================================================
 
 ``best`` is null, or an object with ``trial``, ``accuracy``, ``epoch``, ``seconds`` and ``hyperparameters``. ``front``
-is a list of such objects, the trials that no other one beats in accuracy and in seconds; null with one objective.
+is a list of such objects, the Pareto front of accuracy and seconds; null with one objective.
 """
 
 from __future__ import annotations

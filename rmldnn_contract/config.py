@@ -33,11 +33,11 @@ def _loss_name(value: object) -> object:
 
 
 class Loss(Section):
-    """The loss function, and in what the network ends.
+    """The loss function, and the final activation of the network.
 
-    ``source`` is the activation that the network ends in: ``sigmoid`` (probabilities of each class on
-    its own), ``softmax`` (probabilities that sum to 1) or ``log_softmax`` (their logarithms). Absent,
-    the last layer of the network tells it.
+    ``source`` is the final activation of the network: ``sigmoid`` (independent probabilities for each class),
+    ``softmax`` (probabilities that sum to 1) or ``log_softmax`` (their logarithms). If absent, it is inferred
+    from the last layer of the network.
     """
 
     function: Annotated[LossName, any_case("loss", LOSSES), BeforeValidator(_loss_name)]
@@ -47,7 +47,7 @@ class Loss(Section):
 
 
 class Checkpoints(Section):
-    """Where checkpoints go, how often, and which file is loaded before the first epoch."""
+    """Where and how often checkpoints are saved, and which file is loaded before the first epoch."""
 
     save: PathText | None = None
     interval: Count = 1
@@ -55,7 +55,7 @@ class Checkpoints(Section):
 
 
 class NeuralNetwork(Section):
-    """The one object of the document."""
+    """The top-level object of the document."""
 
     outfile: FilePathText | None = None
     num_epochs: Count = 1

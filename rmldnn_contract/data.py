@@ -23,7 +23,7 @@ from rmldnn_contract.names import unknown_name
 
 
 class Resize(Section):
-    """Resizes to (width, height) pixels: bilinear, nearest neighbour for masks."""
+    """Resizes to (width, height) pixels: bilinear interpolation, nearest-neighbour for masks."""
 
     resize: tuple[Count, Count]
 
@@ -41,13 +41,13 @@ class JitterCrop(Section):
 
 
 class RandomHorizontalFlip(Section):
-    """Mirrors left and right with this probability."""
+    """Flips left and right with this probability."""
 
     random_horizontal_flip: Fraction
 
 
 class RandomVerticalFlip(Section):
-    """Mirrors top and bottom with this probability."""
+    """Flips top and bottom with this probability."""
 
     random_vertical_flip: Fraction
 
@@ -100,9 +100,9 @@ class Patches(Section):
 
 
 class RandomPatches(Section):
-    """Blanks out square patches at random places of the input; among the target's transforms, keeps only these.
+    """Blanks out square patches at random places of the input; as a target transform, keeps only these.
 
-    So a network learns to fill in what is missing. Targets stay whole where only ``input_transforms`` has it.
+    The network learns to fill in what is missing. Targets stay whole if only ``input_transforms`` has it.
     """
 
     random_patches: Patches
@@ -167,12 +167,12 @@ PrecisionName: TypeAlias = Literal["single", "half"]
 
 
 class Slicer(Section):
-    """How samples are cut out of one large array; one entry for each of its dimensions.
+    """How samples are cut out of a large array; each list has one entry per dimension of the array.
 
     A block of ``sizes`` is cut out every ``strides`` (default: ``sizes``), then padded by ``padding`` on both sides or
-    to ``padded_sizes``. A size of 1 drops that dimension. What is left over at the end of a dimension is padded too,
-    or left out with ``discard_remainders``. With ``transpose`` the network sees each two-dimensional slice transposed.
-    Predictions are written under ``name``, as a path in an HDF5 file.
+    to ``padded_sizes``. A size of 1 drops that dimension. The remainder at the end of a dimension is padded too, or
+    dropped with ``discard_remainders``. With ``transpose``, two-dimensional slices are transposed before they enter
+    the network. Predictions are written under ``name``, as a path in an HDF5 file.
     """
 
     sizes: Annotated[tuple[Count, ...], Field(min_length=1)]
@@ -217,7 +217,7 @@ _DataTypeName = Annotated[DataType, any_case("data type", get_args(DataType))]
 
 
 class Data(Section):
-    """Where samples are, how they are read, and what is done to them before the network sees them."""
+    """Where the samples are, how they are read, and how they are transformed before they enter the network."""
 
     type: _DataTypeName | None = None
     input_type: _DataTypeName | None = None

@@ -58,43 +58,43 @@ class UsageError(EngineError):
 
 
 class ConfigurationError(EngineError):
-    """The configuration document is missing, not JSON, or holds something it cannot hold."""
+    """The configuration document is missing, is not JSON, or has an invalid key or value."""
 
     exit_status = ExitStatus.CONFIGURATION
 
 
 class DataError(EngineError):
-    """Images or masks are missing, unreadable, or do not pair."""
+    """Images or masks are missing, unreadable or not paired."""
 
     exit_status = ExitStatus.DATA
 
 
 class NetworkError(EngineError):
-    """The network file is missing or broken, has a layer that the engine lacks, or does not fit the data."""
+    """The network file is missing or broken, has an unsupported layer, or does not fit the data."""
 
     exit_status = ExitStatus.NETWORK
 
 
 class CheckpointError(EngineError):
-    """The file to load is missing or is no checkpoint of this network."""
+    """The file to load is missing or is not a checkpoint of this network."""
 
     exit_status = ExitStatus.CHECKPOINT
 
 
 class HyperparameterError(EngineError):
-    """An optimizer, loss or scheduler that the engine lacks, or that does not fit network and data."""
+    """The optimizer, loss or scheduler is not supported, or does not fit the network and data."""
 
     exit_status = ExitStatus.HYPERPARAMETERS
 
 
 class DeviceError(EngineError):
-    """The device that was asked for is not there."""
+    """The requested device is not available."""
 
     exit_status = ExitStatus.DEVICE
 
 
 class MemoryExhaustedError(EngineError):
-    """The batch does not fit into the memory of the device or the machine."""
+    """The batch does not fit into the memory of the device or machine."""
 
     exit_status = ExitStatus.OUT_OF_MEMORY
 

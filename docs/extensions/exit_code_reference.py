@@ -13,16 +13,16 @@ _BOTH, _SEARCH, _ENGINE = "both", "``rml-optimization``", "``rmldnn``"
 
 #: What no class of errors says.
 _OTHERS: dict[int, tuple[str, str]] = {
-    int(ExitStatus.OK): (_BOTH, "The command did what it says."),
-    SearchError.exit_code: (_SEARCH, "A run of the engine ended with an exit code of its own, which the line tells."),
+    int(ExitStatus.OK): (_BOTH, "Success."),
+    SearchError.exit_code: (_SEARCH, "The engine ended with another exit code, which the message gives."),
     int(ExitStatus.UNEXPECTED): (
         _BOTH,
-        "An error that nobody foresaw: one line, and the traceback in the file that the line names.",
+        "An unexpected error: one line, which names a file with the traceback.",
     ),
-    129: (_BOTH, "Ended by SIGHUP: the terminal was closed. What had finished is kept."),
-    130: (_BOTH, "Ended by SIGINT (Ctrl-C). What had finished is kept."),
-    141: (_SEARCH, "Nobody reads the output any more."),
-    143: (_BOTH, "Ended by SIGTERM. What had finished is kept."),
+    129: (_BOTH, "Stopped by SIGHUP: the terminal was closed. Finished trials are kept."),
+    130: (_BOTH, "Stopped by SIGINT (Ctrl-C). Finished trials are kept."),
+    141: (_SEARCH, "The reader of the output closed the pipe."),
+    143: (_BOTH, "Stopped by SIGTERM. Finished trials are kept."),
 }
 
 
