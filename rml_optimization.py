@@ -41,7 +41,7 @@ _INSTALLED_NAME = "rml-optimization"
 _BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE has ended
 
 app = typer.Typer(
-    help="Searches the optimizer, loss and learning rate that segment images best with rmldnn.",
+    help="Find the optimizer, loss and learning rate that segment images best with rmldnn.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -117,10 +117,10 @@ def search(
     as_json: options.JsonOption = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
 ) -> None:
-    """Searches the optimizer, loss and learning rate that segment images best with rmldnn.
+    """Find the optimizer, loss and learning rate that segment images best with rmldnn.
 
-    Without a command, the options below start a search in the current folder. The best model goes to
-    best_model/, the history of all trials to list_acc.json; then `infer` runs it on the test images.
+    Without a command, the options below start a search in the current folder. The best model is saved to
+    best_model/, the history of all trials to list_acc.json. `infer` runs the model on the test images.
     """
     if version:
         typer.echo(f"rml-optimization {__version__}")
@@ -185,18 +185,20 @@ def search(
 def infer(
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="Configuration.  [default: best_model/config_test.json]"),
+        typer.Option("--config", metavar="FILE", help="Configuration to run.  [default: best_model/config_test.json]"),
     ] = None,
     gallery: Annotated[
         Path | None,
-        typer.Option("--gallery", metavar="PNG", help="Draw input, ground truth and prediction into this file."),
+        typer.Option("--gallery", metavar="PNG", help="Draw inputs, ground truth and predictions to this file."),
     ] = None,
     worst_first: Annotated[
         bool, typer.Option("--worst-first", help="Show only the worst predictions in the gallery.")
     ] = False,
     export: Annotated[
         Path | None,
-        typer.Option("--export", metavar="DIR", help="New folder for masks (PNG) at the sizes of the images."),
+        typer.Option(
+            "--export", metavar="DIR", help="Export PNG masks at the original image sizes to this new folder."
+        ),
     ] = None,
     docker_image: options.DockerImageOption = None,
     singularity_image: options.SingularityImageOption = None,
@@ -204,7 +206,7 @@ def infer(
     num_procs: options.NumProcsOption = 1,
     runtime: options.RuntimeOption = RuntimeName.AUTO,
 ) -> None:
-    """Run the best model on the test images and write its predictions."""
+    """Run the best model on the test images and save its predictions."""
     from rml_search.infer_command import InferOptions, infer_and_show
 
     choice = RuntimeChoice(runtime, docker_image, singularity_image)
@@ -218,7 +220,7 @@ def best(
     storage: options.SharedStorageOption = None,
     study_name: options.StudyNameOption = None,
 ) -> None:
-    """Show the best trial of a search, in this folder or shared."""
+    """Show the best trial of the search in this folder or a storage."""
     from rml_commands.best import describe_best
 
     typer.echo(describe_best(best_format, Workspace(Path.cwd()), shared_choice(storage, study_name)))
@@ -227,21 +229,19 @@ def best(
 @app.command()
 def status(
     ctx: typer.Context,
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="Where the search runs, or ran.  [default: here]")
-    ] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Folder of the search.  [default: here]")] = None,
     storage: options.SharedStorageOption = None,
     study_name: options.StudyNameOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for other programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
 ) -> None:
-    """Say how far a search has come, also while it runs."""
+    """Show the progress of a search, also while it runs."""
     from rml_commands.status import folder_progress, storage_progress
     from rml_search.status_output import status_text
 
     shared = shared_choice(storage, study_name)
     if folder is not None and shared is not None:
         if _is_typed(ctx, "storage"):
-            raise OptionError("name a folder or --storage, not both")
+            raise OptionError("give a folder or --storage, not both")
         shared = None  # only the environment names a storage
     progress = folder_progress(Workspace(folder or Path())) if shared is None else storage_progress(shared)
     typer.echo(status_text(progress, as_json=as_json))
@@ -253,29 +253,31 @@ def report(
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html.  [default: report]")
     ] = None,
 ) -> None:
-    """Write a page on the search in this folder, also while it runs."""
+    """Write a report on the search in this folder, also while it runs."""
     from rml_report.page import write_report
 
     workspace = Workspace(Path.cwd())
-    typer.echo(f"The report is {shown(write_report(workspace, out or workspace.report))}")
+    typer.echo(f"The report is in {shown(write_report(workspace, out or workspace.report))}")
 
 
 @app.command()
 def prepare(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Kaggle's folder or zip of images and masks.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the data set.")] = Path("data"),
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Folder or zip file of images and masks, as from Kaggle.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the dataset.")] = Path("data"),
     test_fraction: Annotated[
-        float, typer.Option("--test-fraction", metavar="X", help="Share of test images in each class.")
+        float, typer.Option("--test-fraction", metavar="X", help="Share of test images per class.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another seed, another split.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the random split.")] = 0,
 ) -> None:
-    """Make a data set of a folder of images and masks."""
+    """Make a dataset from a folder or zip file of images and masks."""
     from rml_search.plain_output import prepare_table
     from rml_search.prepare import prepare as prepare_data_set
 
     summary = prepare_data_set(source, out, test_fraction=test_fraction, seed=seed, report=typer.echo)
     typer.echo(prepare_table(summary))
-    typer.echo(f"The data set is in {out}; {out / 'split.csv'} says which image went where")
+    typer.echo(f"The dataset is in {out}; {out / 'split.csv'} lists the split")
 
 
 @app.command()
@@ -283,7 +285,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the demo.")] = Path("demo"),
     plain: options.PlainOption = False,
 ) -> None:
-    """Search, train and infer on synthetic images, on the CPU."""
+    """Search, train and predict on synthetic images, on the CPU."""
     from rml_commands.run import run_search
     from rml_report.page import write_report_softly
     from rml_search.demo import demo_options, write_demo_files
@@ -294,7 +296,7 @@ def demo(
     workspace = Workspace(out)
     choice = RuntimeChoice(RuntimeName.LOCAL, gpu=False)
     prepare_runtime(choice, workspace, gpu=False, num_procs=1, show=typer.echo)
-    typer.echo(f"Making synthetic ultrasound images in {out}")
+    typer.echo(f"Generating synthetic ultrasound images in {out}")
     write_demo_files(workspace.root)
     # Written once the predictions are there.
     plan = SearchPlan(StudyChoice(is_fresh=True), writes_report=False, display=display_name(plain=plain))
@@ -306,19 +308,19 @@ def demo(
 
 @app.command()
 def doctor(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of images and masks.")] = Path("./data"),
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the dataset.")] = Path("./data"),
     layers: Annotated[Path, typer.Option("--layers", metavar="FILE", help="Network file.")] = Path("./layers.json"),
     docker_image: Annotated[
         str | None,
         typer.Option(
-            "--docker-image", "-docker", metavar="IMAGE", help="Docker image.  [default: RocketML's and ours]"
+            "--docker-image", "-docker", metavar="IMAGE", help="Docker image.  [default: RocketML's and this project's]"
         ),
     ] = None,
     singularity_image: options.SingularityImageOption = None,
     image_size: options.ImageSizeOption = None,
     batch_size: options.BatchSizeOption = None,
 ) -> None:
-    """Say of each thing that a search needs whether it is there."""
+    """Check that everything a search needs is present."""
     from rml_search.doctor import Plan, examine
     from rml_search.plain_output import doctor_table
 
@@ -335,7 +337,7 @@ def doctor(
 def _refuse_options_before(ctx: typer.Context, command: str) -> None:
     for parameter in ctx.command.params:
         if parameter.name is not None and _is_typed(ctx, parameter.name):
-            raise OptionError(f"{parameter.opts[0]} stands before {command}: put it after")
+            raise OptionError(f"{parameter.opts[0]} comes before {command}: put it after")
 
 
 def _is_typed(ctx: typer.Context, parameter: str) -> bool:

@@ -213,7 +213,9 @@ class OptunaStudy:
         """
         for name, value in (item for point in points for item in point.items()):
             if name not in self._space.names:
-                raise OptionError(f"--enqueue: there is no hyperparameter {name!r}: {', '.join(self._space.names)}")
+                raise OptionError(
+                    f"--enqueue: unknown hyperparameter {name!r}, known are {', '.join(self._space.names)}"
+                )
             domain = self._space[name].domain
             if not domain.contains(value):
                 raise OptionError(f"--enqueue: {name} {value!r} is not in the search space: {domain}")
@@ -364,10 +366,10 @@ def open_study(
         opened = OptunaStudy(study, storage, options, choice.sampler, choice.allows_duplicates)
         num_left = opened.recover()
         if num_left:
-            show(f"{num_left} trial{'s' * (num_left > 1)} had not ended when the search was killed: tried again first")
+            show(f"{num_left} trial{'s' * (num_left > 1)} had not finished when the search was killed: retried first")
         if choice.warm_start is not None:
             num_borrowed = opened.borrow(load_other_study(choice.warm_start, workspace))
-            show(f"The sampler learns from {num_borrowed} trials of {choice.warm_start}")
+            show(f"The sampler learns from {num_borrowed} trials in {choice.warm_start}")
         opened.enqueue(points)
     return opened
 
@@ -379,7 +381,7 @@ def _check_settings(study: optuna.Study, settings: Mapping[str, Any], workspace:
     elif study.get_trials(deepcopy=False):
         raise StudyError(
             f"{shown(workspace.study_database)} was made by an older version or another program: "
-            "--fresh starts over (what is there moves to earlier/, nothing is lost)"
+            "--fresh starts over (existing files move to earlier/, nothing is lost)"
         )
     else:
         study.set_user_attr(SETTINGS, dict(settings))

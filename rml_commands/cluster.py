@@ -115,7 +115,7 @@ def _submit(search: ClusterSearch, settings: Sequence[tuple[str, str]], display:
                     study.remember_run(describe_run(sys.argv, settings))
                     num_counted = sum(not record.tried_again for record in study.records())
                 if num_counted >= num_trials:
-                    show(f"All {num_trials} trials have run: a larger --num-trials adds more")
+                    show(f"All {num_trials} trials have run: increase --num-trials to add more")
                     return None
                 slurm = _no_more_than_needed(search, num_trials - num_counted, show)
                 # Within all this, so that earlier results come back where Slurm does not take the job.
@@ -132,7 +132,7 @@ def _no_more_than_needed(search: ClusterSearch, num_left: int, show: Callable[[s
     num_needed = -(-num_left // (search.plan.jobs.num_jobs or 1))
     if num_needed >= search.slurm.num_workers:
         return search.slurm
-    show(f"Trials left to run: {num_left}, for which {num_needed} worker{'s' * (num_needed > 1)} will do")
+    show(f"Trials left to run: {num_left}, which need only {num_needed} worker{'s' * (num_needed > 1)}")
     return replace(search.slurm, num_workers=num_needed)
 
 

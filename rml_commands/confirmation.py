@@ -47,7 +47,7 @@ def confirm(
     num_runs = len(trials) * asked.num_seeds
     part = confirmation_workspace(workspace, trials, asked.num_seeds)
     own_options = confirmation_options(options, num_runs, asked.num_seeds)
-    show(f"Training the best {len(trials)} again, each with {asked.num_seeds} seeds")
+    show(f"Retraining the best {len(trials)} trials with {asked.num_seeds} seeds each")
     with database_errors(workspace):
         study = open_study(workspace, own_options, StudyChoice(pruner=PrunerName.NONE), show, name=part.name)
         try:

@@ -165,9 +165,9 @@ def _measured_slots(run: _Run, study: OptunaStudy) -> Sequence[Slot]:
     packing = Packing(run.options, run.workspace, run.ready.runtime, run.plan.jobs, run.ready.num_gpus)
     num_jobs = study.measured_jobs(packing.place)
     if num_jobs is not None:
-        say(f"Trials at a time: {num_jobs} on each device, as measured when the search began")
+        say(f"Trials at a time: {num_jobs} on each device, as measured when the search started")
         return packing.slots(num_jobs)
-    say("Measuring how many trials at a time are the fastest ...")
+    say("Measuring how many parallel trials are fastest ...")
     rates = packing.measure()
     num_jobs = choose(rates)
     study.remember_jobs(packing.place, num_jobs)
@@ -199,7 +199,7 @@ def _run_trials(run: _Run, study: OptunaStudy) -> tuple[Search, Sequence[TrialRe
             records = study.records()
             display.searched(SearchEnd(options, records, None if running is None else running.ended_early, error))
             if is_interrupted():
-                display.say("The same command goes on from here")
+                display.say("Run the same command again to resume")
     return running, records
 
 

@@ -27,14 +27,14 @@ def folder_progress(workspace: Workspace) -> Progress:
     if not path.is_file():
         if workspace.shared_journal.is_file():  # of the jobs of a cluster
             return storage_progress(SharedChoice(shown(workspace.shared_journal)))
-        where = ": its study is elsewhere, name it by --storage" if workspace.study_mark.is_file() else ""
-        raise NoResultsError(f"there is no {shown(path)}{where or ', so no search has begun in this folder'}")
+        where = ": its study is elsewhere; give it with --storage" if workspace.study_mark.is_file() else ""
+        raise NoResultsError(f"there is no {shown(path)}{where or ', so no search has been started in this folder'}")
     with database_errors(workspace), snapshot(path) as storage:
         names = [study.study_name for study in storage.get_all_studies()]
         again = [name for name in names if name.startswith(CONFIRMATION)]
         own = [name for name in names if name not in again]
         if not own:
-            raise NoResultsError(f"{shown(path)} holds no study: no search has begun in this folder")
+            raise NoResultsError(f"{shown(path)} contains no study: no search has been started in this folder")
         study = optuna.load_study(study_name=STUDY_NAME if STUDY_NAME in own else own[0], storage=storage)
         part = None
         if again:
@@ -55,6 +55,6 @@ def storage_progress(shared: SharedChoice) -> Progress:
     with storage_to_read(address) as storage:
         names = [study.study_name for study in storage.get_all_studies()]
         if shared.study_name not in names:
-            others = f": there are {', '.join(sorted(names)[:5])}, see --study-name" if names else ""
-            raise NoResultsError(f"{address.text} holds no study {shared.study_name}{others}")
+            others = f": it contains {', '.join(sorted(names)[:5])}; see --study-name" if names else ""
+            raise NoResultsError(f"{address.text} contains no study {shared.study_name}{others}")
         return study_progress(optuna.load_study(study_name=shared.study_name, storage=storage))

@@ -61,16 +61,16 @@ def write_report(workspace: Workspace, folder: Path | None = None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, render_page(page), durably=False)
     except OSError as error:
-        raise WriteError(f"{shown(path)} cannot be written: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {shown(path)}: {error.strerror or error}") from error
     return path
 
 
 def write_report_softly(workspace: Workspace, show: Callable[[str], None]) -> None:
     """Writes the report at the end of a search, which has worked whatever becomes of its page; says where it is."""
     try:
-        show(f"The report is {shown(write_report(workspace))}")
+        show(f"The report is in {shown(write_report(workspace))}")
     except Exception as error:  # noqa: BLE001 - told in one line: it must not turn a search that worked into a failure
-        show(f"No report was written: {' '.join(str(error).split())}; `report` writes it again")
+        show(f"Cannot write the report: {' '.join(str(error).split())}; `report` tries again")
 
 
 def read_summary(workspace: Workspace) -> StudySummary:
@@ -87,14 +87,18 @@ def read_summary(workspace: Workspace) -> StudySummary:
     with database_errors(workspace), snapshot(workspace.study_database) as storage:
         studies = storage.get_all_studies()
         if not studies:
-            raise NoResultsError(f"{shown(workspace.study_database)} holds no study: run a search in this folder first")
+            raise NoResultsError(
+                f"{shown(workspace.study_database)} contains no study: run a search in this folder first"
+            )
         names = [study.study_name for study in studies]
         main = STUDY_NAME if STUDY_NAME in names else names[0]
         others = [optuna.load_study(study_name=other, storage=storage) for other in names if other != main]
         summary = summarise(optuna.load_study(study_name=main, storage=storage), name)
         summary = replace(summary, confirmations=_confirmations(summary.trials, others))
     if not summary.trials:
-        raise NoResultsError(f"no trial of {shown(workspace.study_database)} has begun: there is nothing to report yet")
+        raise NoResultsError(
+            f"no trial in {shown(workspace.study_database)} has started: there is nothing to report yet"
+        )
     return summary
 
 
@@ -159,7 +163,7 @@ def _summarise_trial(trial: FrozenTrial, repeated: set[Any], now: datetime, num_
     reason = record.get("reason")
     if state is State.FAILED:
         accuracy = None
-        reason = reason or "the search was killed while it ran"
+        reason = reason or "the search was killed while the trial was running"
     return TrialSummary(
         number=trial.number,
         hyperparameters=dict(trial.params),

@@ -74,7 +74,7 @@ def _importances_plot(study: StudySummary, compared: optuna.Study) -> Plot:
 
 def _history_plot(study: StudySummary, compared: optuna.Study) -> Plot:
     if not study.ranked:
-        return Plot("history", None, "No trial has reached an accuracy, so there is no history to draw.")
+        return Plot("history", None, "No trial has an accuracy, so there is no history to plot.")
     figure = optuna.visualization.plot_optimization_history(compared, target_name=ACCURACY)
     points, line = figure.data[:2]
     best = [None if value is None or not math.isfinite(value) else value for value in line.y]
@@ -125,7 +125,7 @@ def _curves_plot(study: StudySummary, compared: optuna.Study) -> Plot:
             epochs, accuracies = zip(*trial.accuracies, strict=True)
             drawn[trial.number] = go.Scatter(x=epochs, y=accuracies)
     if not drawn:
-        return Plot("curves", None, "No accuracy of an epoch is stored, so there are no learning curves.")
+        return Plot("curves", None, "No per-epoch accuracies are stored, so there are no learning curves.")
     best = study.best
     order = sorted(drawn, key=lambda number: (best is not None and number == best.number, number))
     traces: list[go.Scatter] = []
@@ -209,8 +209,8 @@ def _log_ticks(dimension: Dimension) -> Mapping[str, Any]:
 def _parallel_plot(study: StudySummary, compared: optuna.Study) -> Plot:
     names = [dimension.name for dimension in _drawn_dimensions(study)]
     if len(names) < 2:
-        few = "fewer than two hyperparameters have taken different values in trials with an accuracy"
-        return Plot("parallel", None, f"There is nothing to compare across: {few}.")
+        few = "fewer than two hyperparameters took different values in trials with an accuracy"
+        return Plot("parallel", None, f"There is nothing to compare: {few}.")
     figure = optuna.visualization.plot_parallel_coordinate(
         compared, params=[axis_label(name) for name in names], target_name=ACCURACY
     )
@@ -250,7 +250,7 @@ def _write_axes(figure: go.Figure, study: StudySummary, names: Sequence[str]) ->
 def _seconds_plot(study: StudySummary) -> Plot:
     trials = timed_trials(study)
     if not trials:
-        return Plot("seconds", None, "It is not recorded how long the trials took.")
+        return Plot("seconds", None, "The duration of the trials was not recorded.")
     bars = [
         go.Bar(
             x=[trial.number for trial in trials if trial.state is state],

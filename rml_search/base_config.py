@@ -77,8 +77,8 @@ def read_base_config(path: Path) -> BaseConfig:
     data = base.configuration.neural_network.data
     for key in ("input_path", "test_input_path"):
         if getattr(data, key) is None:
-            raise OptionError(f"--config: {path} has no data.{key}: a search trains, and compares by test images")
+            raise OptionError(f"--config: {path} has no data.{key}: a search needs training and test data")
     missing = next((folder for folder in base.data_paths() if not folder.exists()), None)
     if missing is not None:
-        raise DataSetError(f"--config: {path} names {missing}, which is not there")
+        raise DataSetError(f"--config: {path} names {missing}, which does not exist")
     return base

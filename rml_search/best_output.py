@@ -42,7 +42,7 @@ def best_text(
         return best_table(records, by_validation=by_validation)
     best = best_record(records)
     if best is None:
-        raise NoResultsError("no trial has reached an accuracy yet")
+        raise NoResultsError("no trial has an accuracy yet")
     facts = {
         "trial": best.number,
         "state": best.state.value,

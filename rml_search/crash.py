@@ -18,9 +18,9 @@ def explain_unexpected(error: Exception) -> tuple[str, int]:
     """One line and an exit code; the traceback goes to a file, unless the system has refused a file to us."""
     refusal = _refusal(error)
     if refusal is not None:
-        return f"{refusal}; what had finished is kept", WriteError.exit_code
+        return f"{refusal}; finished work is kept", WriteError.exit_code
     text = "".join(traceback.format_exception(error))
-    return f"unexpected {type(error).__name__}: {error}; its traceback is in {_keep(text)}", UNEXPECTED
+    return f"unexpected {type(error).__name__}: {error}; the traceback is in {_keep(text)}", UNEXPECTED
 
 
 def _refusal(error: BaseException | None) -> str | None:

@@ -80,7 +80,7 @@ def check_data_set(root: Path) -> DataSetSummary:
     """
     if not root.is_dir():
         raise DataSetError(
-            f"{root} is not a folder: --data needs one with train/ and test/, each with inputs/ and targets/"
+            f"{root} is not a folder: --data needs a folder with train/ and test/, each with inputs/ and targets/"
         )
     return DataSetSummary(*(check_split(*split_folders(root, split)) for split in SPLITS))
 
@@ -110,7 +110,7 @@ def list_images(folder: Path) -> list[Path]:
     except OSError as error:
         raise DataSetError(f"{folder} cannot be read: {error.strerror}") from error
     if not paths:
-        raise DataSetError(f"{folder} holds no images")
+        raise DataSetError(f"{folder} contains no images")
     return paths
 
 
@@ -141,7 +141,7 @@ def _check_pairs(inputs: Path, targets: Path, images: Sequence[Path], masks: Seq
     if len(images) == len(masks) and sorted(_differing_parts(input_stems)) == sorted(_differing_parts(target_stems)):
         one, other = next((a, b) for a, b in zip(images, masks, strict=True) if _stem(a, inputs) != _stem(b, targets))
         raise DataSetError(
-            f"{inputs} and {targets} sort differently, which pairs {one.name} with {other.name}: "
+            f"{inputs} and {targets} are sorted differently, which would pair {one.name} with {other.name}: "
             "give every mask the name of its image"
         )
     complaints = [f"{len(images)} inputs but {len(masks)} targets"] if len(images) != len(masks) else []

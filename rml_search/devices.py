@@ -39,9 +39,9 @@ def plan_slots(num_jobs: int, devices: tuple[str, ...], *, num_gpus: int, num_pr
         raise OptionError("--devices names GPUs, but this search runs on the CPU")
     for device in devices:
         if not (device.isdecimal() and int(device) < num_gpus):
-            raise OptionError(f"--devices: there is no GPU {device}: there are {', '.join(map(str, range(num_gpus)))}")
+            raise OptionError(f"--devices: there is no GPU {device}, only {', '.join(map(str, range(num_gpus)))}")
     if num_procs > 1 and num_gpus and (num_jobs > 1 or devices):
-        raise OptionError("--num-procs above 1 takes the GPUs itself: leave out --jobs and --devices")
+        raise OptionError("--num-procs above 1 uses the GPUs itself: leave out --jobs and --devices")
     threads = None if num_jobs == 1 else max(1, num_cpus() // (num_jobs * num_procs))
     if not num_gpus or (num_jobs == 1 and not devices):
         return (Slot(None, threads),) * num_jobs
@@ -101,5 +101,5 @@ def decide_gpu(asked_for: bool | None, gpus: tuple[str, ...]) -> bool:
         RuntimeUnavailableError: a GPU was asked for and there is none.
     """
     if asked_for and not gpus:
-        raise RuntimeUnavailableError("--gpu was given, but nvidia-smi finds no GPU here: leave it out to use the CPU")
+        raise RuntimeUnavailableError("--gpu was given, but nvidia-smi finds no GPU: leave it out to use the CPU")
     return bool(gpus) if asked_for is None else asked_for

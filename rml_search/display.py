@@ -107,7 +107,7 @@ class PlainDisplay:
         if len(end.options.objectives) > 1:
             self._show(pareto_table(end.records))
         if end.ended_early is not None and end.error is None:
-            self.say(f"The search has ended before {end.options.num_trials} trials: {end.ended_early}")
+            self.say(f"The search ended before {end.options.num_trials} trials: {end.ended_early}")
 
     def confirmed(self, ranked: Sequence[Confirmed]) -> None:
         """A table."""

@@ -21,5 +21,5 @@ def display_name(*, plain: bool = False, quiet: bool = False, as_json: bool = Fa
     given = {DisplayName.PLAIN: plain, DisplayName.QUIET: quiet, DisplayName.JSON: as_json}
     chosen = [name for name, is_given in given.items() if is_given]
     if len(chosen) > 1:
-        raise OptionError(f"--{chosen[0].value} and --{chosen[1].value} exclude each other")
+        raise OptionError(f"--{chosen[0].value} and --{chosen[1].value} cannot be combined")
     return chosen[0] if chosen else DisplayName.AUTO

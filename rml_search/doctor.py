@@ -71,7 +71,7 @@ class Diagnosis:
         """Why no search can run here; None if one can."""
         if not self.runtimes:
             return RuntimeUnavailableError(
-                "nothing here can train: install the built-in engine (pip install '.[engine]') or get a container image"
+                "no engine found: install the built-in engine (pip install '.[engine]') or get a container image"
             )
         return next((finding.error for finding in self.findings if finding.error is not None), None)
 
@@ -102,7 +102,7 @@ def _built_in_engine() -> Finding:
     try:
         torch = ask_torch()
     except SearchError as error:
-        return Finding("Built-in engine", False, str(error), "install PyTorch again, or use a container")
+        return Finding("Built-in engine", False, str(error), "reinstall PyTorch, or use a container")
     device = f"GPU ({', '.join(torch.gpus)})" if torch.gpus else "CPU"
     detail = f"PyTorch {torch.version}, trains on the {device} in {'bf16' if torch.has_bf16 else 'float32'}"
     unseen = bool(describe_gpus()) and not torch.gpus
@@ -121,11 +121,11 @@ def _docker(images: Sequence[str]) -> list[Finding]:
     has_gpus = gives_gpus(client)
     needs_runtime = bool(describe_gpus()) and not has_gpus
     return [
-        Finding("Docker", True, f"engine {version}, and you may use it"),
+        Finding("Docker", True, f"engine {version}, accessible"),
         Finding(
             "NVIDIA runtime",
             has_gpus,
-            "containers can get GPUs" if has_gpus else "containers get no GPU",
+            "containers can use GPUs" if has_gpus else "containers cannot use GPUs",
             "install the NVIDIA Container Toolkit and restart Docker" if needs_runtime else None,
         ),
         *(_docker_image(image, holds_image(image)) for image in images),
@@ -135,7 +135,7 @@ def _docker(images: Sequence[str]) -> list[Finding]:
 def _docker_image(image: str, is_there: bool) -> Finding:
     if is_there:
         return Finding("Docker image", True, image, runs=f"--docker-image {image}")
-    advice = "make image builds it" if image == OUR_IMAGE else f"docker pull {image}"
+    advice = "build it with make image" if image == OUR_IMAGE else f"docker pull {image}"
     return Finding("Docker image", False, f"{image} is not on this machine", advice)
 
 
@@ -144,12 +144,14 @@ def _singularity(image: str | None) -> Finding:
 
     program = find_program()
     if program is None:
-        advice = "install apptainer" if image else "only for clusters that use it"
+        advice = "install apptainer" if image else "only needed on clusters that use it"
         return Finding("Singularity", False, "neither apptainer nor singularity is installed", advice)
     if image is None:
         return Finding("Singularity", True, program, "name an image with --singularity-image to use it")
     if "://" not in image and not Path(image).exists():
-        return Finding("Singularity", False, f"{program} is there, {image} is not", "build it, see the documentation")
+        return Finding(
+            "Singularity", False, f"{program} is installed, but there is no {image}", "build it; see the documentation"
+        )
     return Finding("Singularity", True, f"{program}, {image}", runs=f"--singularity-image {image}")
 
 
@@ -157,7 +159,7 @@ def _gpus() -> Finding:
     gpus = describe_gpus()
     if gpus:
         return Finding("GPU", True, "; ".join(gpus))
-    return Finding("GPU", False, "nvidia-smi finds none", "on the CPU: take a small network and small images")
+    return Finding("GPU", False, "nvidia-smi finds none", "on the CPU, use a small network and small images")
 
 
 def _memory() -> Finding:
@@ -170,14 +172,14 @@ def _disk(workspace: Workspace) -> Finding:
     detail = f"{free / 1e9:.1f} GB free in {workspace.root}"
     if free > _LITTLE_DISK:
         return Finding("Disk", True, detail)
-    return Finding("Disk", False, detail, f"free some: {_LITTLE_DISK / 1e9:.0f} GB are safe for large networks")
+    return Finding("Disk", False, detail, f"free some space: {_LITTLE_DISK / 1e9:.0f} GB is enough for large networks")
 
 
 def _data(data: Path) -> list[Finding]:
     if data.is_dir():
         return [_split(data, split) for split in SPLITS]
     error = DataSetError(f"there is no folder {shown(data)}")
-    return [Finding("Data", False, str(error), "name one with --data, or make one: see prepare --help", error)]
+    return [Finding("Data", False, str(error), "give one with --data, or make one: see prepare --help", error)]
 
 
 def _split(data: Path, split: str) -> Finding:
@@ -188,7 +190,7 @@ def _split(data: Path, split: str) -> Finding:
         survey = survey_masks([mask for _, mask in list_pairs(inputs, targets)])
     except DataSetError as error:
         return Finding(name, False, str(error), error=error)
-    advice = "no mask that was looked at has a lesion: are these the masks?" if not survey.has_lesions else None
+    advice = "none of the checked masks has a lesion: are these the masks?" if not survey.has_lesions else None
     return Finding(name, True, f"{summary}, each with its mask ({survey})", advice)
 
 
@@ -207,7 +209,7 @@ def _network(plan: Plan, *, has_engine: bool) -> Finding:
     width, height = plan.image_size
     detail = (
         f"{shown(path)}: {facts.num_operations} operations, {facts.num_parameters:,} parameters; a batch of "
-        f"{plan.batch_size} at {width} x {height} takes about {facts.training_bytes / 1e9:.1f} GB (float32, Adam)"
+        f"{plan.batch_size} at {width} x {height} needs about {facts.training_bytes / 1e9:.1f} GB (float32, Adam)"
     )
     return Finding("Network", True, detail, _memory_advice(facts.training_bytes))
 
@@ -215,4 +217,4 @@ def _network(plan: Plan, *, has_engine: bool) -> Finding:
 def _memory_advice(training_bytes: int) -> str | None:
     if describe_gpus() or training_bytes < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
         return None
-    return "more than this machine has: take a smaller --batch-size, --image-size or network"
+    return "more than this machine has: use a smaller --batch-size, --image-size or network"

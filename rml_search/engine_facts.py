@@ -63,9 +63,9 @@ def ask_network(layers: Path, image_size: tuple[int, int], batch_size: int) -> N
             raise NetworkFileError(str(answer["error"]))
         return NetworkFacts.model_validate(answer)
     except ValidationError as error:
-        raise RuntimeUnavailableError(f"the engine has answered something else: {error}") from None
+        raise RuntimeUnavailableError(f"unexpected answer from the engine: {error}") from None
     except (subprocess.SubprocessError, OSError, ValueError) as error:
-        raise RuntimeUnavailableError(f"the engine could not judge the network: {_last_words(error)}") from None
+        raise RuntimeUnavailableError(f"the engine could not check the network: {_last_words(error)}") from None
 
 
 def _ask(module: str, arguments: Sequence[str]) -> dict[str, Any]:
@@ -83,4 +83,4 @@ def _ask(module: str, arguments: Sequence[str]) -> dict[str, Any]:
 def _last_words(error: Exception) -> str:
     words = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
     lines = [line.strip() for line in (words or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "it has ended without a word"
+    return lines[-1] if lines else "it exited without a message"

@@ -14,8 +14,10 @@ def parse_point(text: str) -> dict[str, Any]:
     try:
         point = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise OptionError(f"--enqueue: {text[:80]!r} is no JSON: {error}") from None
+        raise OptionError(f"--enqueue: {text[:80]!r} is not valid JSON: {error}") from None
     if not isinstance(point, dict) or not point:
-        raise OptionError(f'--enqueue: {text!r} is no object such as {{"optimizer": "adam", "learning_rate": 0.001}}')
+        raise OptionError(
+            f'--enqueue: {text!r} is not an object such as {{"optimizer": "adam", "learning_rate": 0.001}}'
+        )
     named = {OPTIMIZER, LOSS}  # in any case
     return {name: value.lower() if name in named and isinstance(value, str) else value for name, value in point.items()}

@@ -51,7 +51,7 @@ def mark(workspace: Workspace, study: str) -> None:
         StudyError: they are another's already.
     """
     if _study_of(workspace) not in {None, study}:
-        raise StudyError(f"the results in {workspace.root} are of another study: --fresh moves them to earlier/")
+        raise StudyError(f"the results in {workspace.root} belong to another study: --fresh moves them to earlier/")
     workspace.trials.mkdir(parents=True, exist_ok=True)
     write_atomically(workspace.study_mark, f"{study}\n")
 
@@ -94,7 +94,7 @@ def _take(file: IO[str], kind: int, workspace: Workspace) -> None:
         _lock(file, kind | fcntl.LOCK_NB, workspace)
     except BlockingIOError:
         raise WorkspaceInUseError(
-            f"a search of another study is running in {workspace.root}: wait for its end, or search in another folder"
+            f"a search of another study is running in {workspace.root}: wait until it ends, or use another folder"
         ) from None
 
 
@@ -105,5 +105,5 @@ def _lock(file: IO[str], kind: int, workspace: Workspace) -> None:
         raise
     except OSError as error:  # some parallel file systems have locks only where they were mounted with them
         raise WriteError(
-            f"no file can be locked in {workspace.root} ({error.strerror}): search in a folder on another disk"
+            f"cannot lock files in {workspace.root} ({error.strerror}): use a folder on another disk"
         ) from None

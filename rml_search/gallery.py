@@ -80,7 +80,7 @@ def check_images_in_place(configuration: Configuration) -> Path:
     transforms = [*(data.transforms or ()), *(data.input_transforms or ())]
     moving = {key for transform in transforms for key in type(transform).model_fields} - _TRANSFORMS_IN_PLACE
     if moving:
-        raise DataSetError(f"no gallery is drawn where {', '.join(sorted(moving))} moves the pixels of test images")
+        raise DataSetError(f"cannot draw a gallery: {', '.join(sorted(moving))} moves the pixels of test images")
     return Path(data.test_input_path)
 
 
@@ -121,7 +121,7 @@ def draw_gallery(rows: Sequence[GalleryRow], out: Path, *, max_rows: int = 5, or
         out.parent.mkdir(parents=True, exist_ok=True)
         _write_whole(out, picture.getvalue())
     except OSError as error:
-        raise WriteError(f"{out} cannot be written: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {out}: {error.strerror or error}") from error
 
 
 def _check_format(out: Path) -> None:
@@ -154,7 +154,7 @@ def _title(rows: Sequence[GalleryRow], num_shown: int, order: Order) -> str:
     if not scores:
         return count if num_shown == len(rows) else f"The first {num_shown} of {count}"
     means = mean_scores(scores)
-    which = "worst" if order is Order.WORST and num_shown < len(rows) else "from the worst to the best"
+    which = "worst" if order is Order.WORST and num_shown < len(rows) else "from worst to best"
     shown = "" if num_shown == 1 else f"; here {num_shown}, {which}"
     return f"Lesion in {count}: mean Dice {means.dice:.3f}, IoU {means.iou:.3f}{shown}"
 

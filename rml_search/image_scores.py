@@ -136,4 +136,4 @@ def write_scores(scores: Sequence[ImageScores], path: Path) -> None:
     try:
         write_atomically(path, text.getvalue(), durably=False)
     except OSError as error:
-        raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error

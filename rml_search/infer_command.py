@@ -81,7 +81,7 @@ def infer_and_show(
     if options.gallery is not None:
         from rml_search.gallery import Order, draw_gallery_of_inference
 
-        replaced = " (an earlier one was replaced)" if options.gallery.exists() else ""
+        replaced = " (replacing an earlier one)" if options.gallery.exists() else ""
         order = Order.WORST if options.worst_first else Order.SPREAD
         draw_gallery_of_inference(result, workspace, options.gallery, order)
-        show(f"The gallery is {shown(options.gallery)}{replaced}")
+        show(f"The gallery is in {shown(options.gallery)}{replaced}")

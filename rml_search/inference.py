@@ -44,7 +44,7 @@ def choose_inference_config(workspace: Workspace, named: Path | None) -> Path:
     if named is not None:
         raise CheckpointFileError(f"there is no configuration {named}")
     raise CheckpointFileError(
-        f"there is no {shown(workspace.best_config)}: run a search first, or name a file with --config"
+        f"there is no {shown(workspace.best_config)}: run a search first, or give a file with --config"
     )
 
 
@@ -58,9 +58,11 @@ def read_inference_configuration(config: Path) -> Configuration:
     document = read_configuration(config).model_dump(mode="json", exclude_unset=True)
     data = document["neural_network"]["data"]
     if "input_path" in data:
-        raise OptionError(f"{config} trains (data.input_path): infer takes a configuration without training input")
+        raise OptionError(
+            f"{config} trains a network (data.input_path): infer needs a configuration without training data"
+        )
     if not document["neural_network"].get("checkpoints", {}).get("load"):
-        raise OptionError(f"{config} loads no checkpoint (checkpoints.load): the network would be random")
+        raise OptionError(f"{config} loads no checkpoint (checkpoints.load): the network would be untrained")
     data.setdefault("test_output_path", "./predictions/")
     return Configuration.model_validate(document)
 

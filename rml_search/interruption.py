@@ -22,7 +22,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         self.signal = signal.Signals(number)
-        super().__init__(f"stopped by {self.signal.name}; what had finished is kept")
+        super().__init__(f"stopped by {self.signal.name}; finished work is kept")
 
     @property
     def exit_code(self) -> int:

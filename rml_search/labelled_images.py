@@ -23,7 +23,7 @@ _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", 
 _MASK_NAME = re.compile(r"(?P<image>.+)_mask(?:_?\d+)?", re.IGNORECASE)
 _CLASS_WITHOUT_LESIONS = "normal"
 _MAX_BYTES = 256 * 2**20  #: of one picture in a zip file: far more than any has, far less than a zip bomb
-_LAYOUT = "expected NAME.png beside NAME_mask.png, in one folder or in a folder for each class"
+_LAYOUT = "expected NAME.png next to NAME_mask.png, in one folder or in one folder per class"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def open_source(source: Path) -> Iterator[list[SourceFile]]:
     if source.is_dir():
         yield _files_of_folder(source)
     elif not source.exists():
-        raise DataSetError(f"{source} does not exist: name the folder or zip file of the data set")
+        raise DataSetError(f"{source} does not exist: give the folder or zip file of the images and masks")
     elif not source.is_file():
         raise DataSetError(f"{source} is neither a folder nor a file")
     else:
@@ -73,7 +73,7 @@ def find_labelled_images(files: Sequence[SourceFile], source: Path) -> list[Labe
             one name, or a picture has no mask although its class is not ``normal``.
     """
     if not files:
-        raise DataSetError(f"{source} holds no images: {_LAYOUT}")
+        raise DataSetError(f"{source} contains no images: {_LAYOUT}")
     root = _common_folder([file.path.parent for file in files])
     images: dict[PurePosixPath, SourceFile] = {}
     masks: defaultdict[PurePosixPath, list[SourceFile]] = defaultdict(list)
@@ -83,7 +83,7 @@ def find_labelled_images(files: Sequence[SourceFile], source: Path) -> list[Labe
             continue
         twin = images.setdefault(file.path.with_name(file.path.stem), file)
         if twin is not file:
-            raise DataSetError(f"{source} has two images of one name, {twin.path} and {file.path}: rename one")
+            raise DataSetError(f"{source} has two images with the same name, {twin.path} and {file.path}: rename one")
     _check_complete(images, masks, source, root)
     return [
         LabelledImage(key.name, _class_name(key.parent, root), file, tuple(masks.get(key, ())))
@@ -98,7 +98,7 @@ def _check_complete(
     root: PurePosixPath,
 ) -> None:
     if not masks:
-        raise DataSetError(f"{source} holds no masks, is it the right folder? ({_LAYOUT})")
+        raise DataSetError(f"{source} contains no masks; is it the right folder? ({_LAYOUT})")
     if orphans := [str(mask.path) for key, of_key in masks.items() if key not in images for mask in of_key]:
         raise DataSetError(f"{source}: masks without an image: {name_some(orphans)}")
     without = [
@@ -109,7 +109,7 @@ def _check_complete(
     if without:
         raise DataSetError(
             f"{source}: no mask for {name_some(without)}; "
-            f"only images of a class named {_CLASS_WITHOUT_LESIONS!r} may go without"
+            f"only images of a class named {_CLASS_WITHOUT_LESIONS!r} may lack a mask"
         )
 
 
@@ -130,7 +130,7 @@ def _files_of_folder(folder: Path) -> list[SourceFile]:
 def _files_of_archive(archive: zipfile.ZipFile, source: Path) -> list[SourceFile]:
     def read(entry: zipfile.ZipInfo) -> bytes:
         if entry.file_size > _MAX_BYTES:
-            raise DataSetError(f"{source}: {entry.filename} unpacks to {entry.file_size} bytes, which is no image")
+            raise DataSetError(f"{source}: {entry.filename} unpacks to {entry.file_size} bytes, which is not an image")
         try:
             return archive.read(entry)
         # RuntimeError: the file is encrypted; NotImplementedError: packed by a method that Python lacks

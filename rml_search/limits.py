@@ -37,7 +37,7 @@ class Limits:
             if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
                 raise OptionError(f"{option} must be a positive number of seconds, not {seconds:g}")
         if self.target_accuracy is not None and not 0 < self.target_accuracy <= 1:
-            raise OptionError(f"--target-accuracy must lie above 0 and at most 1, not {self.target_accuracy:g}")
+            raise OptionError(f"--target-accuracy must be above 0 and at most 1, not {self.target_accuracy:g}")
         if self.max_consecutive_failures < 1:
             raise OptionError(f"--max-consecutive-failures must be at least 1, not {self.max_consecutive_failures}")
         if self.retries < 0:

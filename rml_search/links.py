@@ -27,7 +27,7 @@ def check_links(folders: Iterable[Path], workspace: Workspace) -> None:
         link = min((path for path in _links(place) if not _stays_within(path, seen)), default=None)
         if link is not None:
             raise DataSetError(
-                f"{shown(link)} is a link to {link.readlink()}, which a container does not see: copy the images "
+                f"{shown(link)} is a link to {link.readlink()}, which a container cannot see: copy the images "
                 "themselves with cp -rL FOLDER COPY and use the copy, or use --runtime local"
             )
 

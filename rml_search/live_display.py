@@ -14,7 +14,7 @@ from rml_search.live_view import SearchView
 from rml_search.observer import SearchObserver
 from rml_search.progress import settings_line
 
-_TELL_OF_PLAIN = "the search goes on without it, and --plain does without it from the start"
+_TELL_OF_PLAIN = "the search continues without it; --plain disables it from the start"
 
 
 class LiveDisplay(PlainDisplay):
@@ -40,7 +40,7 @@ class LiveDisplay(PlainDisplay):
         observer = self._observer = LiveObserver(part.options, _settings(part), part.records, held)
 
         def fail(error: Exception) -> None:
-            observer.note(f"The live view has failed ({type(error).__name__}: {error}): {_TELL_OF_PLAIN}")
+            observer.note(f"The live view failed ({type(error).__name__}: {error}): {_TELL_OF_PLAIN}")
             held.release()
 
         screen = LiveScreen(
@@ -109,4 +109,4 @@ def _settings(part: SearchPart) -> str:
         "--batch-size": options.batch_size,
     }
     line = ", ".join((settings_line(options.num_trials, settings), *(path.name for path in options.layers)))
-    return f"The best again: {line}" if part.is_again else line
+    return f"Best trials, retrained: {line}" if part.is_again else line

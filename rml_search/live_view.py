@@ -129,7 +129,7 @@ def _bar(name: str, share: float, counts: str, seconds_left: float | None, paper
 def _best_rows(progress: Progress) -> list[Text]:
     best = progress.best
     if best is None:
-        return [Text.assemble(("Best     ", _TITLE), ("no trial has ended well yet", _QUIET))]
+        return [Text.assemble(("Best     ", _TITLE), ("no successful trial yet", _QUIET))]
     where = f", trial {best.number}" + ("" if best.epoch is None else f", epoch {best.epoch}")
     rows = [Text.assemble(("Best     ", _TITLE), (f"{best.accuracy:.3f}", _GOOD), f"{where}: {_point(best)}")]
     if progress.has_front and progress.tally.front:
@@ -185,7 +185,7 @@ def _accuracy(trial: RunningTrial) -> str:
     if trial.accuracies:
         return f"accuracy {trial.accuracies[-1]:.3f}"
     share_of_first = min(1.0, trial.fraction * trial.num_epochs)
-    return f"{share_of_first:.0%} of the first" if trial.fraction > 0 else "begins"
+    return f"{share_of_first:.0%} of the first" if trial.fraction > 0 else "starting"
 
 
 def _point(trial: RunningTrial | BestTrial) -> str:

@@ -24,7 +24,7 @@ def only_search_in(workspace: Workspace) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise WorkspaceInUseError(
-            f"a search is running in {workspace.root}: wait for its end, or search in another folder"
+            f"a search is running in {workspace.root}: wait until it ends, or use another folder"
         ) from None
     except OSError as error:
         raise WriteError(f"cannot write in {workspace.root}: {error.strerror}") from None

@@ -30,7 +30,7 @@ def check_masks(configuration: Configuration, out: Path) -> None:
     """
     check_free(out)
     if configuration.neural_network.data.inputs_are != "images":
-        raise OptionError("--export writes masks of images, but the configuration's test data is of another kind")
+        raise OptionError("--export writes masks of images, but the test data of this configuration is not images")
     check_images_in_place(configuration)
 
 

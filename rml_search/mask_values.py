@@ -31,7 +31,7 @@ class MaskSurvey:
             levels = f"values {', '.join(map(str, self.values))}"
         else:
             levels = f"{len(self.values)} grey levels, {self.values[0]} to {self.values[-1]}"
-        return f"{levels}; {self.num_empty} of {self.num_masks} seen are empty"
+        return f"{levels}; {self.num_empty} of {self.num_masks} checked are empty"
 
 
 def survey_masks(masks: Sequence[Path], at_most: int = 40) -> MaskSurvey:

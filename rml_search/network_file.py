@@ -46,12 +46,12 @@ class NetworkFile:
 def check_network_file(path: Path) -> NetworkFile:
     """Raises NetworkFileError unless ``path`` holds the JSON of a Keras network with layers."""
     if path.exists() and not path.is_file():
-        raise NetworkFileError(f"{path} is no file: name one with --layers")
+        raise NetworkFileError(f"{path} is not a file: give one with --layers")
     try:
         # Editors on Windows begin a file with a byte order mark.
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise NetworkFileError(f"there is no network file {path}: name one with --layers") from None
+        raise NetworkFileError(f"there is no network file {path}: give one with --layers") from None
     except (OSError, UnicodeDecodeError) as error:
         raise NetworkFileError(f"cannot read the network file {path}: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -63,7 +63,7 @@ def check_network(document: object, path: str) -> NetworkFile:
     """What is known of a network; ``path`` is where it was read from. Raises NetworkFileError where it is none."""
     layers = _layers(document)
     if not layers:
-        raise NetworkFileError(f"{path} is no Keras network: save one with model.to_json()")
+        raise NetworkFileError(f"{path} is not a Keras network: save one with model.to_json()")
     for number, layer in enumerate(layers):
         if not isinstance(layer, dict) or "class_name" not in layer:
             raise NetworkFileError(f"{path}: layer {number} has no class_name; save the network with model.to_json()")
@@ -106,12 +106,12 @@ def check_losses(network: NetworkFile, losses: Sequence[str]) -> None:
         if loss == "nll" and activation not in {"softmax", "log_softmax"}:
             raise OptionError(
                 f"the loss nll needs a network that ends in softmax or log_softmax, this one ends in {activation}: "
-                "take it out of --loss, or name another network with --layers"
+                "remove it from --loss, or give another network with --layers"
             )
         if loss != "mse" and activation not in {"sigmoid", "softmax", "log_softmax"}:
             raise OptionError(
                 f"the loss {loss} needs a network that ends in sigmoid, softmax or log_softmax over its channels, "
-                f"this one ends in {activation}: search with --loss mse, or name another network with --layers"
+                f"this one ends in {activation}: use --loss mse, or give another network with --layers"
             )
 
 

@@ -17,10 +17,10 @@ def check_free(out: Path) -> Path:
     """
     out = out.resolve()
     if out == Path.cwd():
-        raise WriteError(f"{out} is the current folder: name one in it, such as ./data")
+        raise WriteError(f"{out} is the current folder: use a folder in it, such as ./data")
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise WriteError(f"{out} exists and is not empty: name another folder or move it away")
+            raise WriteError(f"{out} exists and is not empty: use another folder or move it away")
     except OSError as error:
         raise WriteError(f"{out} cannot be used: {error.strerror}") from error
     return out
@@ -41,6 +41,6 @@ def new_folder(out: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(out)
     except OSError as error:
-        raise WriteError(f"{out} cannot be written, nothing was kept: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {out}, nothing was kept: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

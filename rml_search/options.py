@@ -99,10 +99,10 @@ class SearchOptions:
             _at_least_one("--image-size", side)
             _at_most("--image-size", side, MAX_IMAGE_SIDE)
         if self.seed is not None and not 0 <= self.seed < 2**32:
-            raise OptionError(f"--seed must lie between 0 and {2**32 - 1}, not {self.seed}")
+            raise OptionError(f"--seed must be between 0 and {2**32 - 1}, not {self.seed}")
         _check_learning_rates(*self.lr_range)
         if self.lr_scheduler_gamma is not None and not 0 < self.lr_scheduler_gamma <= 1:
-            raise OptionError(f"--lr-scheduler-gamma must lie above 0 and at most 1, not {self.lr_scheduler_gamma:g}")
+            raise OptionError(f"--lr-scheduler-gamma must be above 0 and at most 1, not {self.lr_scheduler_gamma:g}")
 
     @property
     def space(self) -> SearchSpace:
@@ -200,7 +200,7 @@ class StudyChoice:
         if missing:
             raise OptionError(
                 f"--sampler {self.sampler.value} needs {' and '.join(missing)}: pip install {' '.join(missing)}, "
-                f"or take --sampler {SamplerName.TPE.value}"
+                f"or use --sampler {SamplerName.TPE.value}"
             )
 
 
@@ -237,7 +237,7 @@ class SharedChoice:
         if self.artifacts is not None and not self.artifacts.strip():
             raise OptionError("--artifacts must not be empty")
         if not 0.1 <= self.heartbeat_seconds <= 3600:
-            raise OptionError(f"--heartbeat must lie between 0.1 and 3600 seconds, not {self.heartbeat_seconds:g}")
+            raise OptionError(f"--heartbeat must be between 0.1 and 3600 seconds, not {self.heartbeat_seconds:g}")
 
 
 def shared_choice(
@@ -284,9 +284,9 @@ class RuntimeChoice:
     def __post_init__(self) -> None:
         named = [image for image in (self.docker_image, self.singularity_image) if image is not None]
         if len(named) == 2 and self.name is RuntimeName.AUTO:
-            raise OptionError("--docker-image and --singularity-image exclude each other: name one, or add --runtime")
+            raise OptionError("--docker-image and --singularity-image cannot be combined: use one, or add --runtime")
         if any(not image.strip() for image in named):
-            raise OptionError("the name of an image must not be empty")
+            raise OptionError("the image name must not be empty")
         if self.name is RuntimeName.SINGULARITY and self.singularity_image is None:
             raise OptionError("--runtime singularity needs --singularity-image")
 
@@ -312,7 +312,7 @@ def _check_learning_rates(low: float, high: float) -> None:
         if not (math.isfinite(value) and value > 0):
             raise OptionError(f"{option} must be a positive number, not {value:g}")
     if low > high:
-        raise OptionError(f"--lr-range-min ({low:g}) is above --lr-range-max ({high:g}): exchange the two")
+        raise OptionError(f"--lr-range-min ({low:g}) is above --lr-range-max ({high:g}): swap them")
 
 
 def parse_names(option: str, kind: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
@@ -345,9 +345,9 @@ def parse_layers(text: str) -> tuple[Path, ...]:
         return (Path(text),)
     paths = tuple(Path(item) for item in split_list(text))
     if not paths:
-        raise OptionError("--layers names no network file")
+        raise OptionError("--layers contains no network file")
     if len(set(paths)) < len(paths):
-        raise OptionError("--layers names a network twice")
+        raise OptionError("--layers contains a network twice")
     return paths
 
 
@@ -356,7 +356,7 @@ def parse_objectives(text: str) -> tuple[Objective, ...]:
     known = [objective.value for objective in Objective]
     names = parse_names("--objective", "objective", text, known)
     if Objective.ACCURACY.value not in names:
-        raise OptionError("--objective needs accuracy among them: accuracy, or accuracy,seconds")
+        raise OptionError("--objective must include accuracy: accuracy, or accuracy,seconds")
     return tuple(objective for objective in Objective if objective.value in names)
 
 
@@ -369,7 +369,9 @@ def check_precision() -> None:
     """Raises OptionError where the environment asks for a precision that there is none of."""
     precision = os.environ.get(PRECISION_VARIABLE, PRECISION_NAMES[0])
     if precision not in PRECISION_NAMES:
-        raise OptionError(f"the variable {PRECISION_VARIABLE} is {precision!r}, none of {', '.join(PRECISION_NAMES)}")
+        raise OptionError(
+            f"the environment variable {PRECISION_VARIABLE} is {precision!r}, not one of {', '.join(PRECISION_NAMES)}"
+        )
 
 
 def check_transfer_learning_file(path: Path) -> None:

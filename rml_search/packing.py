@@ -64,9 +64,9 @@ class Rate:
 def describe_rates(num_jobs: int, rates: Sequence[Rate]) -> str:
     """The line that tells of the decision."""
     if not rates:
-        return f"Trials at a time: {num_jobs}, since none trained when it was to be measured"
+        return f"Trials at a time: {num_jobs}, because no trial trained during the measurement"
     told = ", ".join(f"{rate.num_jobs} trained {rate.batches_per_second:.3g}" for rate in rates)
-    return f"Trials at a time: {num_jobs}, as measured on one device in batches a second: {told}"
+    return f"Trials at a time: {num_jobs}, as measured on one device, in batches per second: {told}"
 
 
 def choose(rates: Sequence[Rate]) -> int:

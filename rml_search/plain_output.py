@@ -60,9 +60,9 @@ def settings_rows(
         ("Epoch and trial chosen on", _chosen_on(options)),
         ("Image size", own if options.image_size is None else "{} x {}".format(*options.image_size)),
         ("Batch size", f"{options.batch_size} (test {options.test_batch_size})"),
-        ("Precision", f"{os.environ[PRECISION_VARIABLE]}, as {PRECISION_VARIABLE} says")
+        ("Precision", f"{os.environ[PRECISION_VARIABLE]}, set by {PRECISION_VARIABLE}")
         if PRECISION_VARIABLE in os.environ
-        else ("Precision", "the engine's own"),
+        else ("Precision", "the engine's default"),
         ("Seed", "none" if options.seed is None else str(options.seed)),
         ("Objectives", ", ".join(objective.value for objective in options.objectives)),
         ("Sampler, pruner", f"{study.sampler.value}, {_pruner(options, study)}"),
@@ -102,7 +102,7 @@ def pareto_table(records: Sequence[TrialRecord]) -> str:
     ]
     headers = ("Trial", "Accuracy", "Seconds", "Hyperparameters")
     table = tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True, maxcolwidths=[None, None, None, 44])
-    return f"No other trial is more accurate and quicker than these (Pareto front):\n{table}"
+    return f"Pareto front (trials that no other trial beats in both accuracy and time):\n{table}"
 
 
 def best_table(records: Sequence[TrialRecord], *, by_validation: bool = False) -> str:
@@ -113,7 +113,7 @@ def best_table(records: Sequence[TrialRecord], *, by_validation: bool = False) -
     head = f"Number of finished trials: {len(counted)}" + (f" ({', '.join(told)})" if told else "")
     best = best_record(records)
     if best is None:
-        return f"{head}\nNo trial has reached an accuracy."
+        return f"{head}\nNo trial has an accuracy."
     rows = [
         ("Optimizer", best.optimizer),
         ("Loss", best.loss),
@@ -124,24 +124,24 @@ def best_table(records: Sequence[TrialRecord], *, by_validation: bool = False) -
         ("Trial", str(best.number)),
     ]
     table = grid(rows, ("Best hyperparameters", "Value"))
-    chosen = "the test images: expect a little less on others"
+    chosen = "the test images: expect slightly less on new ones"
     if by_validation:
         chosen = "validation images, none of which is a test image"
-    return f"{head}\n{table}\nEpoch and trial were chosen on {chosen}."
+    return f"{head}\n{table}\nThe epoch and trial were selected on {chosen}."
 
 
 def confirmation_table(ranked: Sequence[Confirmed]) -> str:
     """The trials that were trained again, by the mean of their accuracies."""
     rows = []
     for confirmed in ranked:
-        mean = f"{confirmed.mean:.3f}" if confirmed.runs else "none worked"
+        mean = f"{confirmed.mean:.3f}" if confirmed.runs else "all failed"
         deviation = "" if confirmed.deviation is None else f" +- {confirmed.deviation:.3f}"
         runs = f"{len(confirmed.runs)}" + (f" ({confirmed.num_failed} failed)" if confirmed.num_failed else "")
         point = str(Hyperparameters.from_point(confirmed.trial.point))
         rows.append((confirmed.trial.number, f"{confirmed.trial.max_acc:.3f}", f"{mean}{deviation}", runs, point))
-    headers = ("Trial", "Search", "Trained again", "Runs", "Hyperparameters")
+    headers = ("Trial", "Search", "Retrained", "Runs", "Hyperparameters")
     table = tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True, maxcolwidths=[5, 6, 15, 5, 30])
-    return f"The best trials, trained again with other seeds (mean and standard deviation of a run):\n{table}"
+    return f"The best trials, retrained with other seeds (mean and standard deviation of the runs):\n{table}"
 
 
 def test_accuracy_table(result: InferenceResult) -> str:
@@ -184,7 +184,7 @@ def scores_table(means: Sequence[MeanScores]) -> str:
 def prepare_table(summary: PrepareSummary) -> str:
     """How many images of each class went where."""
     rows = [(split.name or "(no class)", split.num_train, split.num_test) for split in summary.classes]
-    rows.append(("all", summary.num_train, summary.num_test))
+    rows.append(("total", summary.num_train, summary.num_test))
     return tabulate(rows, headers=("Class", "Training images", "Test images"), tablefmt="grid")
 
 
@@ -196,8 +196,8 @@ def doctor_table(diagnosis: Diagnosis) -> str:
         lines += _indented(finding.detail, head)
         if finding.advice is not None:
             lines += _indented(finding.advice, " " * len(head) + "-> ")
-    can_run = f"A search can run: {' or '.join(diagnosis.runtimes)}"
-    lines += ["", can_run if diagnosis.obstacle is None else "No search can run yet."]
+    can_run = f"A search can run with: {' or '.join(diagnosis.runtimes)}"
+    lines += ["", can_run if diagnosis.obstacle is None else "A search cannot run yet."]
     return "\n".join(lines)
 
 
@@ -238,10 +238,10 @@ class PlainObserver:
         self._epochs.pop(result.number, None)
         head = f"Trial {result.number} {result.state.value} after {result.seconds:.0f} s: "
         if result.is_broken_off:
-            self._show(f"Trial {result.number} broken off after {result.seconds:.0f} s: {result.reason}")
+            self._show(f"Trial {result.number} interrupted after {result.seconds:.0f} s: {result.reason}")
             return
         if result.state is TrialState.FAILED:
-            self._show(head + (result.reason or "for no known reason"))
+            self._show(head + (result.reason or "for an unknown reason"))
             return
         epoch = result.best_epoch
         text = "" if epoch is None else f"accuracy {epoch.accuracy:.3f} in epoch {epoch.epoch}"

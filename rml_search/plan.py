@@ -39,10 +39,10 @@ class SearchPlan:
         if self.shared is None:
             return
         if self.study.is_fresh and not self.owns_storage:
-            raise OptionError("--fresh would take the study away from others: choose another --study-name")
+            raise OptionError("--fresh cannot replace a shared study: choose another --study-name")
         if self.confirm is not None:
             option = "--storage" if self.slurm is None else "--executor slurm"
-            raise OptionError(f"--confirm trains again in one place: leave it out with {option}")
+            raise OptionError(f"--confirm does not work with {option}: leave it out")
 
     @property
     def owns_storage(self) -> bool:

@@ -31,7 +31,7 @@ def read_predictions(source: Path | Sequence[Path]) -> Iterator[tuple[str, Score
     else:
         files = source
     if not files:
-        raise DataSetError(f"{source} holds no predictions (output_1.h5): run the inference first")
+        raise DataSetError(f"{source} contains no predictions (output_1.h5): run the inference first")
     for file in files:
         yield from _read_file(file)
 
@@ -42,14 +42,14 @@ def _read_file(path: Path) -> Iterator[tuple[str, Scores]]:
     except FileNotFoundError as error:
         raise DataSetError(f"{path} does not exist: run the inference first") from error
     except OSError as error:
-        raise DataSetError(f"{path} is no readable HDF5 file: run the inference again") from error
+        raise DataSetError(f"{path} is not a readable HDF5 file: run the inference again") from error
     with file:
         names: list[str] = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
         for name in names:
             values = np.asarray(file[name][()])
             if values.ndim != 3 or not np.issubdtype(values.dtype, np.floating):
-                raise DataSetError(f"{path}: {name} is no prediction (channels, height, width) but {values.shape}")
+                raise DataSetError(f"{path}: {name} should have shape (channels, height, width), not {values.shape}")
             yield name, values.astype(np.float32)
 
 
@@ -68,4 +68,4 @@ def lesion_probability(scores: Scores, name: str) -> Scores:
             exponentials = np.exp(scores - scores.max(axis=0))
             scores = exponentials / exponentials.sum(axis=0)
         return np.asarray(1 - scores[0], dtype=np.float32)
-    raise DataSetError(f"the prediction of {name} is no probability: let the network end in a sigmoid or softmax")
+    raise DataSetError(f"the prediction for {name} is not a probability: the network must end in a sigmoid or softmax")

@@ -97,18 +97,18 @@ def prepare(
         WriteError: a folder that holds files or cannot be written.
     """
     if not 0 < test_fraction < 1:
-        raise OptionError(f"--test-fraction must lie between 0 and 1, not be {test_fraction}")
+        raise OptionError(f"--test-fraction must be between 0 and 1, not {test_fraction}")
     check_free(out)
     if out.resolve().is_relative_to(source.resolve()):
-        raise DataSetError(f"{out} lies in {source} itself: name a folder outside it with --out")
+        raise DataSetError(f"{out} is inside {source}: give a folder outside it with --out")
     with open_source(source) as files:
         images = find_labelled_images(files, source)
         num_classes = len({image.class_name for image in images})
-        report(f"{len(images)} images in {num_classes} {'class' if num_classes == 1 else 'classes'}: reading them")
+        report(f"{len(images)} images in {num_classes} {'class' if num_classes == 1 else 'classes'}, reading them")
         pictures = list(_look_at_all(images, report))
-        report("Looking for copies of one picture, which takes a while")
+        report("Looking for copies of the same picture, which takes a while")
         groups = group_near_duplicates([picture.thumbnail for picture in pictures])
-        report(f"{max(groups) + 1} different pictures among {len(images)} images: copies stay on one side")
+        report(f"{max(groups) + 1} different pictures among {len(images)} images: copies stay on the same side")
         placed = _place(images, pictures, groups, test_fraction, seed)
         with new_folder(out) as folder:
             _write(placed, folder, report)
@@ -141,7 +141,7 @@ def _place(
     if not any(in_test) or all(in_test):
         missing = _TRAIN if all(in_test) else _TEST
         raise DataSetError(
-            f"{len(images)} images, {max(groups) + 1} of them different, at a test fraction of {test_fraction} "
+            f"{len(images)} images, {max(groups) + 1} of them different, with a test fraction of {test_fraction} "
             f"leave no {missing} images: choose another fraction"
         )
     names = _file_names(images)
@@ -200,7 +200,7 @@ def _read_mask(file: SourceFile, size: tuple[int, int]) -> Mask:
     if (width, height) == size:
         return mask
     if abs(width * image_height / (height * image_width) - 1) > _MAX_ASPECT_DIFFERENCE:
-        raise DataSetError(f"{file.path} is {width}x{height}, its image {image_width}x{image_height}: not one frame")
+        raise DataSetError(f"{file.path} is {width}x{height}, its image {image_width}x{image_height}: sizes must match")
     return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
 
 

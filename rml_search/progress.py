@@ -178,7 +178,9 @@ def tally(records: Sequence[TrialRecord]) -> Tally:
         num_pruned=sum(record.state is TrialState.PRUNED for record in counted),
         num_failed=len(failed),
         best=None if best is None else _as_best(best),
-        failures=tuple(Failure(record.number, record.reason or "for no known reason") for record in failed[-NUM_LAST:]),
+        failures=tuple(
+            Failure(record.number, record.reason or "for an unknown reason") for record in failed[-NUM_LAST:]
+        ),
         front=tuple(_as_best(record) for record in pareto_front(records)),
         mean_seconds=sum(seconds) / len(seconds) if seconds else None,
     )

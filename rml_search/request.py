@@ -154,4 +154,4 @@ def _required(option: str, *values: Value | None) -> Value:
 
 def _only_once(option: str, value: object, name: str) -> None:
     if value is not None:
-        raise OptionError(f"{option} and {name} in the file of --search-space say the same: leave one out")
+        raise OptionError(f"{option} and {name} in the --search-space file set the same thing: remove one")

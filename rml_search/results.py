@@ -182,12 +182,12 @@ def read_list_acc(workspace: Workspace) -> list[TrialRecord]:
         entries = json.loads(workspace.list_acc.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if workspace.study_database.exists():
-            raise NoResultsError("no trial of the search in this folder has ended yet: see status") from None
+            raise NoResultsError("no trial of the search in this folder has finished yet: see status") from None
         raise NoResultsError(f"there is no {path}: run a search in this folder first") from None
     except (OSError, ValueError, RecursionError) as error:
         raise NoResultsError(f"{path} cannot be read: {error}") from None
     if not isinstance(entries, list) or not entries:
-        raise NoResultsError(f"{path} holds no list of trials")
+        raise NoResultsError(f"{path} does not contain a list of trials")
     return [_read_record(path, number, entry) for number, entry in enumerate(entries)]
 
 
@@ -227,8 +227,8 @@ def earlier_results_aside(workspace: Workspace, show: Callable[[str], None]) -> 
             with uninterrupted():
                 failed = move_aside(workspace, datetime.now())
                 move_back(workspace, earlier)
-            where = "" if failed is None else f"; what this one left is in {shown(failed)}"
-            show(f"The results of the earlier search are in their place again{where}")
+            where = "" if failed is None else f"; the files of this one are in {shown(failed)}"
+            show(f"The results of the earlier search were restored{where}")
         raise
 
 

@@ -132,7 +132,7 @@ class Search:
             self._write_results(verify=True)
             self._heed_target(best_record(self.records))
             if self._num_counted() >= self.options.num_trials:
-                self.observer.note(f"All {self.options.num_trials} trials have run: a larger --num-trials adds more")
+                self.observer.note(f"All {self.options.num_trials} trials have run: increase --num-trials to add more")
             try:
                 self._loop(runner)
             except BaseException as error:
@@ -141,7 +141,7 @@ class Search:
             self._write_results()
         if best_record(self.records) is None:
             if self.ended_early is not None:
-                raise AllTrialsFailedError(f"the search has ended before any trial has worked: {self.ended_early}")
+                raise AllTrialsFailedError(f"the search ended before any trial succeeded: {self.ended_early}")
             raise self._all_failed()
 
     def _loop(self, runner: TrialRunner) -> None:
@@ -270,7 +270,7 @@ class Search:
     def _enforce_limits(self) -> None:
         now, limits = time.monotonic(), self.limits
         if self._is_out_of_time() and not self.ended_early:
-            self.ended_early = f"{limits.search_seconds:g} s are over (--timeout)"
+            self.ended_early = f"time limit of {limits.search_seconds:g} s reached (--timeout)"
             self._end_all(Verdict(TrialState.FAILED, "stopped at the end of --timeout", is_broken_off=True))
         for running in self._running.values():
             control = running.control
@@ -344,7 +344,7 @@ class Search:
     def _tell_of_checkpoint(self, best: TrialRecord) -> None:
         """Says, once, where the best checkpoint is, since it is not here."""
         text = self.study.where(best) or (
-            f"The checkpoint of the best trial, {best.number}, is gone from {shown(self.workspace.best_model)}, "
+            f"The checkpoint of the best trial, {best.number}, is missing from {shown(self.workspace.best_model)}, "
             "or was changed: --fresh starts a new search"
         )
         if text != self._told_of_checkpoint:
@@ -363,7 +363,7 @@ class Search:
         if target is None or best is None or best.max_acc is None or self.ended_early is not None:
             return
         if best.max_acc >= target:
-            self.ended_early = f"trial {best.number} has reached {best.max_acc:.3f} (--target-accuracy)"
+            self.ended_early = f"trial {best.number} reached {best.max_acc:.3f} (--target-accuracy)"
             self._end_all(Verdict(TrialState.FAILED, "stopped at --target-accuracy", is_broken_off=True))
 
     def _end_all(self, verdict: Verdict) -> None:
@@ -390,7 +390,7 @@ class Search:
         records = [record for record in self.records if record.state is TrialState.FAILED]
         which = f"all {len(records)}" if len(records) == len(self.records) else f"the last {self._failures_in_a_row}"
         return AllTrialsFailedError(
-            f"{which} trials have failed, the last one because {records[-1].reason}; "
+            f"{which} trials failed, the last one with: {records[-1].reason}; "
             f"their logs are in {shown(self.workspace.trials)}"
         )
 

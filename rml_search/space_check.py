@@ -32,7 +32,7 @@ def check_space(options: SearchOptions, workspace: Workspace) -> None:
     for dimension in space.others:
         _check_conditions(dimension, space)
         if dimension.path in {*_OWN, SEED} or dimension.path.split(".")[0] == "outfile":
-            raise OptionError(f"--search-space: {dimension.path} is the search's own to set")
+            raise OptionError(f"--search-space: {dimension.path} is set by the search itself")
     if not space.others:
         return
     for point, dimension in _probes(space):

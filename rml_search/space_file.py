@@ -72,9 +72,9 @@ def read_search_space(file: Path) -> tuple[Dimension, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(f"--search-space: cannot read {file}: {error}") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise OptionError(f"--search-space: {file} is no TOML: {error}") from None
+        raise OptionError(f"--search-space: {file} is not valid TOML: {error}") from None
     if not document:
-        raise OptionError(f'--search-space: {file} holds no dimension, such as ["optimizer.weight_decay"]')
+        raise OptionError(f'--search-space: {file} contains no dimension, such as ["optimizer.weight_decay"]')
     dimensions = [_Reader(file, path).dimension(table) for path, table in _tables(file, document)]
     return _in_order(file, dimensions)
 
@@ -85,7 +85,9 @@ def _tables(file: Path, document: Mapping[str, Any]) -> list[tuple[str, Mapping[
 
     def look(path: str, value: object) -> None:
         if not isinstance(value, dict):
-            raise OptionError(f"--search-space: {file}: {path} is no table: write [{_quoted(path)}] with low and high")
+            raise OptionError(
+                f"--search-space: {file}: {path} is not a table: write [{_quoted(path)}] with low and high"
+            )
         if value and not value.keys() & {"low", "high", "choices"} and all(isinstance(v, dict) for v in value.values()):
             for key, inner in value.items():
                 look(f"{path}.{key}", inner)
@@ -97,7 +99,7 @@ def _tables(file: Path, document: Mapping[str, Any]) -> list[tuple[str, Mapping[
     names = [_short(path) for path, _ in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise OptionError(f"--search-space: {file}: {twice} stands there twice")
+        raise OptionError(f"--search-space: {file}: {twice} is there twice")
     return found
 
 
@@ -115,9 +117,9 @@ class _Reader:
         name = _short(self._path)
         path = PATHS.get(name, self._path)
         if not all(path.split(".")):
-            raise self.error("a path has names with dots between them, such as optimizer.weight_decay")
+            raise self.error("a path is names separated by dots, such as optimizer.weight_decay")
         if name in PATHS and "when" in table:
-            raise self.error("every trial has one: leave out when")
+            raise self.error("every trial has one: remove when")
         return Dimension(name, path, self._domain(name, table), self._conditions(table.get("when", {})))
 
     def error(self, what: str) -> OptionError:
@@ -127,26 +129,26 @@ class _Reader:
         given = [key for key in _RANGE_KEYS if key in table]
         if "choices" in table:
             if given:
-                raise self.error(f"choices and {given[0]} exclude each other")
+                raise self.error(f"choices and {given[0]} cannot be combined")
             return self._choices(name, table["choices"])
         if "low" not in table or "high" not in table:
             raise self.error("needs low and high, or choices")
         if name in {*_KNOWN_NAMES, LAYERS}:
-            raise self.error("has names, no numbers: give choices")
+            raise self.error("takes names, not numbers: use choices")
         return self._range(table)
 
     def _choices(self, name: str, choices: object) -> Choices:
         if isinstance(choices, dict) and choices:
             return Choices(tuple(choices), tuple(choices.values()))
         if not isinstance(choices, list) or not choices:
-            raise self.error("choices is a list of values, or a table of names and values, and not empty")
+            raise self.error("choices must be a non-empty list of values or table of names and values")
         if not all(isinstance(value, (str, int, float, bool)) for value in choices):
-            raise self.error("choices that are no numbers or texts need names: choices = { NAME = VALUE, ... }")
+            raise self.error("choices other than numbers and strings need names: choices = { NAME = VALUE, ... }")
         if any(isinstance(value, float) and value - value != 0 for value in choices):
             raise self.error("choices must be finite")
         values = tuple(self._known(name, value) for value in choices)
         if len(set(map(repr, values))) < len(values):
-            raise self.error("choices has a value twice")
+            raise self.error("choices contains a value twice")
         return Choices(values)
 
     def _known(self, name: str, value: Value) -> Value:
@@ -166,9 +168,9 @@ class _Reader:
         if not isinstance(log, bool):
             raise self.error(f"log must be true or false, not {log!r}")
         if low > high:
-            raise self.error(f"low ({low:g}) is above high ({high:g}): exchange the two")
+            raise self.error(f"low ({low:g}) is above high ({high:g}): swap them")
         if log and (low <= 0 or step is not None):
-            raise self.error("a logarithmic scale needs a low above 0, and takes no step")
+            raise self.error("a logarithmic scale needs a low above 0 and no step")
         if step is not None and (step <= 0 or (low + step > high and low != high)):
             raise self.error(f"step must be above 0 and fit between low and high, not {step:g}")
         if isinstance(low, int) and isinstance(high, int) and not isinstance(step, float):
@@ -184,13 +186,13 @@ class _Reader:
 
     def _conditions(self, when: object) -> tuple[tuple[str, tuple[Value, ...]], ...]:
         if not isinstance(when, dict):
-            raise self.error('when is a table, such as { optimizer = "sgd" } or { optimizer = ["sgd", "lars"] }')
+            raise self.error('when must be a table, such as { optimizer = "sgd" } or { optimizer = ["sgd", "lars"] }')
         conditions = []
         for path, wanted in when.items():
             name = _short(path)
             values = wanted if isinstance(wanted, list) else [wanted]
             if not values or not all(isinstance(value, (str, int, float, bool)) for value in values):
-                raise self.error(f"when.{path} is a value or a list of values")
+                raise self.error(f"when.{path} must be a value or a list of values")
             conditions.append((name, tuple(self._known(name, value) for value in values)))
         return tuple(conditions)
 
@@ -204,7 +206,7 @@ def _in_order(file: Path, dimensions: Sequence[Dimension]) -> tuple[Dimension, .
         placed = {dimension.name for dimension in ordered}
         ready = [dim for dim in left if all(name in placed or name not in names for name, _ in dim.when)]
         if not ready:
-            raise OptionError(f"--search-space: {file}: the conditions of {left[0].name} lead back to itself")
+            raise OptionError(f"--search-space: {file}: the conditions of {left[0].name} are circular")
         ordered += ready
         left = [dim for dim in left if dim not in ready]
     return tuple(ordered)

@@ -33,7 +33,7 @@ def status_text(progress: Progress, *, as_json: bool) -> str:
     with console.capture() as capture:
         console.print(SearchView(progress))
         if progress.again is not None:
-            console.print("\nThe best trials, trained again with other seeds", style="bold")
+            console.print("\nThe best trials, retrained with other seeds", style="bold")
             console.print(SearchView(progress.again))
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 

@@ -18,7 +18,7 @@ from rml_search.options import PRECISION_NAMES, PRECISION_VARIABLE, SearchOption
 from rml_search.paths import Workspace, shown
 
 _GO_ON_OR_START_OVER = (
-    "give the same options to go on, or --fresh to start over (what is there moves to earlier/, nothing is lost)"
+    "give the same options to resume, or --fresh to start over (existing files move to earlier/, nothing is lost)"
 )
 _FILES = {
     "--layers": "another network",
@@ -71,9 +71,9 @@ def check_same_study(
         if before == value:
             continue
         if option in _FILES and before is not None and value is not None:
-            raise StudyError(f"{place} was begun with {_FILES[option]}: {advice}")
+            raise StudyError(f"{place} was started with {_FILES[option]}: {advice}")
         now = "which is missing now" if value is None else f"not {_shown(option, value)}"
-        raise StudyError(f"{place} was begun with {_shown(option, before)}, {now}: {advice}")
+        raise StudyError(f"{place} was started with {_shown(option, before)}, {now}: {advice}")
 
 
 def _shown(option: str, value: object) -> str:
@@ -112,8 +112,8 @@ def check_inputs_stay(options: SearchOptions, workspace: Workspace) -> None:
         whole = workspace.absolute(path)
         if any(whole.is_relative_to(result) for result in workspace.results() if result.exists()):
             raise OptionError(
-                f"{shown(whole)} is among the results of the search in this folder, which move to earlier/: "
-                "copy it out of them and name the copy"
+                f"{shown(whole)} is among the results in this folder, which move to earlier/: "
+                "copy it elsewhere and use the copy"
             )
 
 

@@ -93,7 +93,7 @@ class Tracker:
             if self._problem is None or self._is_told:
                 return None
             self._is_told = True
-            return f"{self.name} cannot be logged to now, and the search goes on: {self._problem}"
+            return f"{self.name} is unavailable, the search continues without it: {self._problem}"
 
     def close(self, patience_seconds: float) -> int:
         """Waits for the last steps, but not for ever; how many were not taken."""
@@ -182,7 +182,7 @@ class TrackedObserver:
             num_left = tracker.close(max(0.0, deadline - time.monotonic()))
             self._tell_problems()
             if num_left:
-                self.note(f"Not all of this search is in {tracker.name}: the same command logs the rest")
+                self.note(f"Not everything was logged to {tracker.name}: run the same command again to log the rest")
 
     def _put(self, step: Step) -> None:
         for tracker in self._trackers:

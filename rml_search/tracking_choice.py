@@ -30,13 +30,13 @@ class TrackingChoice:
         if self.tensorboard is not None:
             _need("--tensorboard", "tensorboard")
             if self.tensorboard.exists() and not self.tensorboard.is_dir():
-                raise OptionError(f"--tensorboard: {self.tensorboard} is no folder")
+                raise OptionError(f"--tensorboard: {self.tensorboard} is not a folder")
         if self.mlflow is not None:
             _need("--mlflow", "mlflow")
             if not _MLFLOW_ADDRESS.fullmatch(self.mlflow):
                 raise OptionError(
-                    f"--mlflow: not {without_password(self.mlflow)!r}, but http://HOST:PORT or a database such as "
-                    "sqlite:///mlflow.db: MLflow no longer writes into folders"
+                    f"--mlflow: {without_password(self.mlflow)!r} is not http://HOST:PORT or a database such as "
+                    "sqlite:///mlflow.db; MLflow no longer supports folders"
                 )
 
 

@@ -104,7 +104,7 @@ def put(network: dict[str, Any], dimension: Dimension, value: Value) -> None:
         _item(section, last, dimension)
         section[int(last)] = wanted
     elif not isinstance(section, dict):
-        raise ConfigurationError(f"{dimension.path} is no place in the configuration")
+        raise ConfigurationError(f"{dimension.path} is not a path in the configuration")
     elif wanted == LEFT_OUT and isinstance(wanted, Mapping):
         section.pop(last, None)
     else:
@@ -114,7 +114,7 @@ def put(network: dict[str, Any], dimension: Dimension, value: Value) -> None:
 def _item(section: Any, key: str, dimension: Dimension) -> Any:
     if isinstance(section, list) and key.isdecimal() and int(key) < len(section):
         return section[int(key)]
-    raise ConfigurationError(f"{dimension.path} is no place in the configuration: there is no {key}")
+    raise ConfigurationError(f"{dimension.path} is not a path in the configuration: there is no {key}")
 
 
 def _data(options: SearchOptions, index: int) -> dict[str, Any]:

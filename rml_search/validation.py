@@ -43,14 +43,14 @@ def hold_out_validation_images(options: SearchOptions, workspace: Workspace, sho
     if not any(held_out) or all(held_out):
         raise DataSetError(
             f"--validation-fraction {options.validation_fraction:g} of {len(pairs)} training images leaves one side "
-            "empty: give more images or another fraction"
+            "empty: use more images or another fraction"
         )
     with new_folder(workspace.validation) as folder:
         for (image, mask), is_held_out in zip(pairs, held_out, strict=True):
             part = split_folders(folder, "test" if is_held_out else "train")
             _place(image, part.inputs / image.relative_to(inputs))
             _place(mask, part.targets / mask.relative_to(targets))
-    show(f"{sum(held_out)} of them choose epoch and trial; the test images are used once, at the end")
+    show(f"{sum(held_out)} held out to select epoch and trial; the test images are used once, at the end")
 
 
 def check_validation_fraction(options: SearchOptions) -> None:
@@ -59,9 +59,9 @@ def check_validation_fraction(options: SearchOptions) -> None:
     if fraction is None:
         return
     if not 0 < fraction < 1:
-        raise OptionError(f"--validation-fraction must lie between 0 and 1, not be {fraction:g}")
+        raise OptionError(f"--validation-fraction must be between 0 and 1, not {fraction:g}")
     if options.data is None:
-        raise OptionError("--validation-fraction needs folders of images and masks: name them with --data")
+        raise OptionError("--validation-fraction needs folders of images and masks: give them with --data")
 
 
 def validation_data(options: SearchOptions, workspace: Workspace) -> Path | None:

@@ -137,7 +137,7 @@ def open_model_store(place: str, storage: BaseStorage) -> ModelStore:
 def _bucket(place: str) -> _Store:
     name, _, prefix = place.removeprefix(_BUCKET).partition("/")
     if not name:
-        raise OptionError("--artifacts: name a bucket after s3://")
+        raise OptionError("--artifacts: give a bucket name after s3://")
     try:
         store = optuna.artifacts.Boto3ArtifactStore(name)
     except ImportError:

@@ -68,12 +68,12 @@ class Patience:
                     raise optuna.exceptions.StorageInternalError(str(error)) from error
                 if away is None:
                     away, complaint = self._complaint(error)
-                    self.show(f"{complaint}: trying for a while")
+                    self.show(f"{complaint}: retrying for a while")
                 with interruptions_allowed():
                     time.sleep(_PAUSE_SECONDS)
                 continue
             if away is not None:
-                self.show(f"{away} answers again")
+                self.show(f"{away} responds again")
             return answer
 
     def _seconds_now(self) -> float:
@@ -84,4 +84,4 @@ class Patience:
         if isinstance(error, WriteError):
             return self.models_place or "the disk", str(error)
         name = self.address.text
-        return name, f"{name} does not answer ({reason_of(error, self.address)})"
+        return name, f"{name} does not respond ({reason_of(error, self.address)})"

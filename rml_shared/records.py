@@ -58,7 +58,7 @@ def _read(storage: optuna.storages.BaseStorage, address: StorageAddress, name: s
     told = [trial.user_attrs.get(RECORD) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     records = [TypeAdapter(TrialRecord).validate_python(record) for record in told if record is not None]
     if not records:
-        raise NoResultsError(f"no trial of the study {name} in {address.text} has ended yet")
+        raise NoResultsError(f"no trial of the study {name} in {address.text} has finished yet")
     attributes = study.user_attrs
     by_validation = attributes.get("settings", {}).get("--validation-fraction") is not None
     return SharedRecords(records, attributes.get("identity"), by_validation)

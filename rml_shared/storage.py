@@ -44,12 +44,12 @@ _ADVICE = {
     "does not exist": "create it first, or check the name",
     "unknown database": "create it first, or check the name",
     "permission denied": "the user needs the right to create tables there",
-    "lock timeout": "another driver holds the study",
-    "locked": "another program holds it",
+    "lock timeout": "another driver has locked the study",
+    "locked": "another program is using it",
     "too long": "choose a shorter --study-name",
-    "incorrect string value": "choose a --study-name of letters that the database knows",
+    "incorrect string value": "choose a --study-name with characters that the database supports",
 }
-_UNREACHABLE = "check the host and the port, and whether the server runs; the same command goes on"
+_UNREACHABLE = "check the host and port, and whether the server is running; the same command resumes"
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,18 @@ def parse_storage(text: str) -> StorageAddress:
         path = text.removeprefix(_JOURNAL)
         path = path.removeprefix("//")
         if not path:
-            raise OptionError("--storage: name a file after journal://")
+            raise OptionError("--storage: give a file name after journal://")
         return StorageAddress(path, Path(path).absolute())
     try:
         url = sqlalchemy.make_url(text)
     except (ArgumentError, ValueError):
         raise OptionError(
             "--storage takes postgresql://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE or a file that ends in "
-            ".journal in a folder that all machines see"
+            ".journal in a shared folder"
         ) from None
     kind = url.get_backend_name()
     if kind not in _DATABASES:
-        advice = "it serves one machine only: " if kind == "sqlite" else ""
+        advice = "which works on one machine only: " if kind == "sqlite" else ""
         raise OptionError(f"--storage: not {kind}, {advice}use postgresql, mysql or a file that ends in .journal")
     if url.database is None:
         shown = url.difference_update_query(_secret_settings(url))
@@ -162,7 +162,7 @@ def _journal(address: StorageAddress, path: Path) -> JournalStorage:
         _check_is_journal(path)
         return JournalStorage(file)
     except (ValueError, KeyError, TypeError, AssertionError):
-        raise StudyError(f"{address.text} is no journal of Optuna's: name another file") from None
+        raise StudyError(f"{address.text} is not an Optuna journal: use another file") from None
 
 
 def _url_text(url: sqlalchemy.URL) -> str:
@@ -220,11 +220,11 @@ def storage_to_read(address: StorageAddress) -> Iterator[BaseStorage]:
     with storage_errors(address):
         if isinstance(address.place, Path):
             if not address.place.is_file():
-                raise NoResultsError(f"there is no file {address.text}: no search has begun there")
+                raise NoResultsError(f"there is no file {address.text}: no search has been started there")
             yield _journal(address, address.place)
             return
         if not _has_tables(address, address.place):
-            raise NoResultsError(f"{address.text} holds no study: no search has begun there")
+            raise NoResultsError(f"{address.text} contains no study: no search has been started there")
         storage = RDBStorage(
             _url_text(address.place),
             engine_kwargs={**_connection(address.place), "execution_options": {"postgresql_readonly": True}},
@@ -275,7 +275,7 @@ def _check_is_journal(path: Path) -> None:
     """Raises StudyError where the file begins with something else: Optuna would write behind it."""
     with path.open("rb") as file:
         if not _JOURNAL_LINE.startswith(file.read(len(_JOURNAL_LINE))):
-            raise StudyError(f"{path} is no journal of Optuna's: name another file")
+            raise StudyError(f"{path} is not an Optuna journal: use another file")
 
 
 class _JournalFile(JournalFileBackend):
@@ -286,7 +286,9 @@ class _JournalFile(JournalFileBackend):
         try:
             yield from super().read_logs(log_number_from)
         except ValueError:
-            raise StudyError(f"the journal {self._file_path} is damaged: take a copy of it, or another file") from None
+            raise StudyError(
+                f"the journal {self._file_path} is damaged: restore a backup, or use another file"
+            ) from None
 
 
 class _JournalLock(JournalFileOpenLock):

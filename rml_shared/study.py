@@ -197,7 +197,7 @@ class SharedStudy(OptunaStudy):
         host = "another machine" if driver is None else driver.host
         if (host, folder) == (self.driver.host, str(self.workspace.root)):
             return None
-        return f"The best model is with the driver of trial {record.number}, on {host} in {folder}: see --artifacts"
+        return f"The best model is in {folder} on {host}, where trial {record.number} ran: see --artifacts"
 
     # --- what others have done -------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class SharedStudy(OptunaStudy):
         self._lost = self._watch.lost(beats) | {name for name in beats if is_gone(name)}
         num_left = super().recover()
         if num_left:
-            self.show(f"{num_left} trial{'s' * (num_left > 1)} of a driver that is lost: tried again first")
+            self.show(f"{num_left} trial{'s' * (num_left > 1)} of a lost driver: retried first")
         return num_left
 
     def _is_left(self, trial: FrozenTrial) -> bool:
@@ -251,7 +251,7 @@ class SharedStudy(OptunaStudy):
         self._running.pop(result.number, None)
         self._read = None
         if not is_ours:
-            self.show(f"Trial {result.number}: others had taken this driver for lost, and have tried again")
+            self.show(f"Trial {result.number}: other drivers considered this driver lost and retried it")
 
     # --- signs of life ---------------------------------------------------------------------------------
 
@@ -322,7 +322,7 @@ def open_shared_study(
             _say_what_is_there(opened, shared)
             if choice.warm_start is not None:
                 num_borrowed = opened.borrow(load_other_study(choice.warm_start, workspace))
-                show(f"The sampler learns from {num_borrowed} trials of {choice.warm_start}")
+                show(f"The sampler learns from {num_borrowed} trials in {choice.warm_start}")
             opened.enqueue(points)
         parting.pop_all()
     return opened
@@ -332,7 +332,9 @@ def _say_what_is_there(opened: SharedStudy, shared: SharedChoice) -> None:
     ended = sum(not record.tried_again for record in opened.records())
     elsewhere = opened.num_running_elsewhere()
     place = opened.storage.address.text
-    opened.show(f"Study {shared.study_name} in {place}: {ended} trials have ended, {elsewhere} run elsewhere")
+    opened.show(
+        f"Study {shared.study_name} in {place}: {ended} trials have finished, {elsewhere} are running elsewhere"
+    )
 
 
 def _open(

@@ -59,7 +59,7 @@ def _lock(connection: sqlalchemy.Connection, key: bytes) -> sqlalchemy.TextClaus
     connection.execute(sqlalchemy.text(f"SET SESSION wait_timeout = {TURN_SECONDS}"))
     named = {"name": key.hex()[:60], "seconds": 2 * TURN_SECONDS}
     if connection.execute(sqlalchemy.text("SELECT GET_LOCK(:name, :seconds)"), named).scalar() != 1:
-        raise TimeoutError(errno.ETIMEDOUT, "another driver holds the study")
+        raise TimeoutError(errno.ETIMEDOUT, "another driver has locked the study")
     return sqlalchemy.text("SELECT RELEASE_LOCK(:name)").bindparams(name=named["name"])
 
 

@@ -34,7 +34,7 @@ def study_progress(study: optuna.Study, workspace: Workspace | None = None, agai
     """
     trials, attributes = study.get_trials(deepcopy=False), study.user_attrs
     if SETTINGS not in attributes:
-        whose = "was made by another program" if trials else "is empty: no search has begun in it"
+        whose = "was made by another program" if trials else "is empty: no search has been started in it"
         raise NoResultsError(f"the study {study.study_name} {whose}")
     num_trials = attributes.get(NUM_TRIALS)
     running = running_trials(trials, attributes, workspace, reads_logs=True)
@@ -141,11 +141,11 @@ def _notes(
     is_running: bool | None, running: Sequence[RunningTrial], drivers: Mapping[str, bool | None]
 ) -> Iterable[str]:
     num_left = sum(trial.is_left for trial in running)
-    left = f"{num_left} trial{'s' * (num_left > 1)} had not ended"
+    left = f"{num_left} trial{'s' * (num_left > 1)} had not finished"
     if is_running is False:
-        yield "No search is running now" + (f": {left}, the same command goes on" if num_left else "")
+        yield "No search is running" + (f": {left}, run the same command again to resume" if num_left else "")
     elif num_left:
-        yield f"{left} when a driver was lost: another one tries again"
+        yield f"{left} when a driver was lost: another driver retries"
     unknown = [str(parse_driver(name) or name) for name, state in drivers.items() if state is None]
     if unknown:
-        yield f"Nobody can say from here whether these are still at work: {', '.join(unknown)}"
+        yield f"Cannot tell whether these drivers are still running: {', '.join(unknown)}"

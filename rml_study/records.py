@@ -74,7 +74,7 @@ def _record(trial: FrozenTrial, repeated: set[int | None]) -> TrialRecord:
         number=trial.number,
         state=_NAMES[trial.state],
         seconds=seconds,
-        reason="the search was killed while it ran",
+        reason="the search was killed while the trial was running",
         tried_again=trial.number in repeated,
         hyperparameters=dict(trial.params),
     )

@@ -57,12 +57,12 @@ def load_other_study(file: Path, workspace: Workspace) -> optuna.Study:
         summaries = optuna.get_all_study_summaries(URL.create("sqlite", database=path).render_as_string())
         summaries = [summary for summary in summaries if not summary.study_name.startswith(CONFIRMATION)]
         if len(summaries) != 1:
-            raise StudyError(f"--warm-start: {path} holds {len(summaries)} studies, not one")
+            raise StudyError(f"--warm-start: {path} contains {len(summaries)} studies, not one")
         return optuna.load_study(
             study_name=summaries[0].study_name, storage=URL.create("sqlite", database=path).render_as_string()
         )
     except (SQLAlchemyError, RuntimeError, sqlite3.Error) as error:
-        raise StudyError(f"--warm-start: {path} is no study of Optuna's: {_first_line(error)}") from None
+        raise StudyError(f"--warm-start: {path} is not an Optuna study: {_first_line(error)}") from None
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def database_errors(workspace: Workspace) -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
         reason = _first_line(error)
-        advice = "another program holds it" if "locked" in reason else "--fresh starts over and moves it to earlier/"
+        advice = "another program is using it" if "locked" in reason else "--fresh starts over and moves it to earlier/"
         raise StudyError(f"{path} cannot be used ({reason}): {advice}") from None
     except RuntimeError as error:
         if "version" not in str(error):

@@ -60,15 +60,19 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     Raises:
         UsageError: it is wrong.
     """
-    parser = _Parser(prog="rmldnn", description="Train or run the network of a configuration.", allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE", help="the configuration, a JSON document")
+    parser = _Parser(
+        prog="rmldnn", description="Train or run the network that a configuration describes.", allow_abbrev=False
+    )
+    parser.add_argument("--config", metavar="FILE", help="configuration file (JSON)")
     parser.add_argument("file", nargs="?", metavar="FILE", help=argparse.SUPPRESS)
-    parser.add_argument("--app", default="dnn", help="dnn or segmentation, which are the same here (default: dnn)")
-    parser.add_argument("--seed", help=f"of weights, order and random transforms (default: ${SEED_VARIABLE}, else 0)")
-    parser.add_argument("--deterministic", action="store_true", help="refuse operations that could give other numbers")
+    parser.add_argument("--app", default="dnn", help="dnn or segmentation; both do the same here (default: dnn)")
+    parser.add_argument(
+        "--seed", help=f"seed of weights, sample order and random transforms (default: ${SEED_VARIABLE}, else 0)"
+    )
+    parser.add_argument("--deterministic", action="store_true", help="fail on operations that are not deterministic")
     parser.add_argument(
         "--precision",
-        help=f"float32, bf16, or auto: bf16 where the device has it (default: ${PRECISION_VARIABLE}, else auto)",
+        help=f"float32, bf16, or auto: bf16 if the device supports it (default: ${PRECISION_VARIABLE}, else auto)",
     )
     parser.add_argument("--version", action="version", version=f"rmldnn-torch {__version__}")
     options = parser.parse_args(arguments)

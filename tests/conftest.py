@@ -99,7 +99,7 @@ def docker_client() -> Iterator[DockerClient]:
     try:
         client = docker.from_env()
     except DockerException as error:
-        pytest.skip(f"no Docker engine answers: {error}")
+        pytest.skip(f"no Docker engine responds: {error}")
     try:
         yield client
     finally:

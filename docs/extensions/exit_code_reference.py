@@ -19,10 +19,10 @@ _OTHERS: dict[int, tuple[str, str]] = {
         _BOTH,
         "An unexpected error: one line, which names a file with the traceback.",
     ),
-    129: (_BOTH, "Stopped by SIGHUP: the terminal was closed. Finished trials are kept."),
-    130: (_BOTH, "Stopped by SIGINT (Ctrl-C). Finished trials are kept."),
+    129: (_BOTH, "Stopped by SIGHUP: the terminal was closed. Finished work is kept."),
+    130: (_BOTH, "Stopped by SIGINT (Ctrl-C). Finished work is kept."),
     141: (_SEARCH, "The reader of the output closed the pipe."),
-    143: (_BOTH, "Stopped by SIGTERM. Finished trials are kept."),
+    143: (_BOTH, "Stopped by SIGTERM. Finished work is kept."),
 }
 
 

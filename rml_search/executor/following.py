@@ -36,7 +36,7 @@ _START_OF_A_RUN = "Starting with "
 
 _SUBMITIT = "submitit "
 _ERROR = "Error: "
-_ENDED_EARLY = "The search has ended before "
+_ENDED_EARLY = "The search ended before "
 
 
 @dataclass
@@ -80,10 +80,10 @@ def _best_so_far(best: TrialRecord) -> str:
 def _line(record: TrialRecord, best: TrialRecord | None, place: str) -> str:
     """``Trial 3 complete after 12 s: accuracy 0.851 in epoch 5 (best 0.904, trial 1); 4 of 50``."""
     if record.tried_again:
-        return f"Trial {record.number} broken off, to be tried again: {record.reason}"
+        return f"Trial {record.number} interrupted, to be retried: {record.reason}"
     head = f"Trial {record.number} {record.state.value} after {record.seconds:.0f} s: "
     if record.state is TrialState.FAILED or record.max_acc is None:
-        return f"{head}{record.reason or 'for no known reason'}; {place}"
+        return f"{head}{record.reason or 'for an unknown reason'}; {place}"
     text = f"{head}accuracy {record.max_acc:.3f} in epoch {record.epoch_max_acc}"
     if best is None or best.number == record.number:
         return f"{text}, the best so far; {place}"
@@ -99,7 +99,7 @@ def follow(array: JobArray, progress: Progress, show: Callable[[str], None]) -> 
             workers = workers_at_work(array)
             state = f"Job {array.job_id}: {describe(workers, array.num_workers)}"
         except ClusterSilentError as error:
-            state = f"{error}; asked again until it answers"
+            state = f"{error}; retrying until it responds"
         had_enough, has_enough = has_enough, progress.tell_news()
         if state != told:
             show(state)
@@ -134,7 +134,7 @@ def _without_waiting(
         cancel_waiting(array)
     except ClusterSilentError:
         return None
-    show(f"All trials have run: {len(waiting)} of the workers need not start any more")
+    show(f"All trials have run: {len(waiting)} pending workers are cancelled")
     return [worker for worker in workers if worker not in waiting]
 
 
@@ -185,8 +185,8 @@ def last_words(log: Path) -> str | None:
 
 def _how_ended(code: int | None) -> str:
     if code is None:
-        return "it was ended before it printed anything"
-    return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+        return "it was stopped before it printed anything"
+    return f"it was stopped by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
 
 
 def _last_run(log: Path) -> list[str]:
@@ -206,12 +206,12 @@ def tell_end(array: JobArray, *, has_enough: bool, show: Callable[[str], None]) 
     """
     failed = failures(array)
     if len(failed) == array.num_workers and not has_enough:
-        which = "the worker has" if len(failed) == 1 else f"all {len(failed)} workers have"
+        which = "the worker" if len(failed) == 1 else f"all {len(failed)} workers"
         message = f"{which} failed{', the last one' if len(failed) > 1 else ''}: {failed[-1]}"
         code = failed[-1].exit_code
         raise EngineFailedError(message, RuntimeUnavailableError.exit_code if code is None else abs(code))
     for failure in failed:
-        show(f"Worker {failure.index} has failed: {failure}")
+        show(f"Worker {failure.index} failed: {failure}")
     if not has_enough:
         for line in dict.fromkeys(_early_ends(array)):
             show(line)

@@ -24,13 +24,13 @@ def array_at_work(workspace: Workspace, show: Callable[[str], None], *, is_fresh
     if workers_at_work(array):
         if is_fresh:
             raise WorkspaceInUseError(
-                f"job {array.job_id} works on the search in this folder: end it with scancel {array.job_id}, "
-                "or leave out --fresh to follow it"
+                f"job {array.job_id} is working on the search in this folder: cancel it with scancel {array.job_id}, "
+                "or leave out --fresh to monitor it"
             )
-        show(f"Job {array.job_id} works on this search already")
+        show(f"Job {array.job_id} is already working on this search")
         return array
     for failure in failures(array):
-        show(f"Worker {failure.index} of job {array.job_id} has failed: {failure}")
+        show(f"Worker {failure.index} of job {array.job_id} failed: {failure}")
     forget(workspace)
     return None
 
@@ -38,15 +38,15 @@ def array_at_work(workspace: Workspace, show: Callable[[str], None], *, is_fresh
 def tell_submitted(array: JobArray, show: Callable[[str], None]) -> None:
     """Where the workers are to be found."""
     workers = "1 worker" if array.num_workers == 1 else f"{array.num_workers} workers"
-    show(f"Job {array.job_id} is submitted: {workers}, logs in {shown(array.folder / array.job_id)}_*_log.out")
+    show(f"Job {array.job_id} submitted: {workers}, logs in {shown(array.folder / array.job_id)}_*_log.out")
 
 
 def tell_how_to_follow(array: JobArray, show: Callable[[str], None]) -> None:
     """What a person does who has not waited."""
-    show(f"The same command without --no-wait follows it, scancel {array.job_id} ends it")
+    show(f"To monitor it, run the same command without --no-wait; to cancel it, scancel {array.job_id}")
 
 
 def tell_that_it_goes_on(array: JobArray, show: Callable[[str], None]) -> None:
     """What a person does who no longer waits."""
-    show(f"Job {array.job_id} goes on without this command: the same command follows it again,")
-    show(f"scancel {array.job_id} ends it, and what its trials have brought by then is kept")
+    show(f"Job {array.job_id} continues to run. To monitor it, run the same command again;")
+    show(f"to cancel it, scancel {array.job_id}. Finished trials are kept.")

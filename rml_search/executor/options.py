@@ -160,7 +160,7 @@ def parse_minutes(text: str) -> int:
         units = {1: _UNITS[2:3], 2: _UNITS[2:], 3: _UNITS[1:]}[len(numbers)]
     seconds = sum(number * unit for number, unit in zip(numbers, units, strict=True))
     if seconds == 0:
-        raise OptionError("--slurm-time must be longer than nothing")
+        raise OptionError("--slurm-time must be above zero")
     return -(-seconds // 60)
 
 
@@ -181,7 +181,7 @@ def parse_further(texts: Sequence[str]) -> dict[str, str | bool]:
         ):
             raise OptionError(f"--slurm-option takes a long option of sbatch, such as qos=high, not {text!r}")
         if name in _RESERVED:
-            raise OptionError(f"--slurm-option: the search itself says --{name} to sbatch")
+            raise OptionError(f"--slurm-option: the search itself sets --{name}")
         parameters[name] = value if equals else True
     return parameters
 

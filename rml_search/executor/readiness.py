@@ -34,5 +34,5 @@ def ready_for_workers(
     if choice.gpu is False:
         device = "CPU (--no-gpu)"
     else:
-        device = "what each worker finds" if slurm.gpus is None else f"GPUs of each worker: {slurm.gpus}"
+        device = "chosen by each worker" if slurm.gpus is None else f"GPUs of each worker: {slurm.gpus}"
     return ReadyRuntime(chosen.runtime, chosen.reason, device)

@@ -48,14 +48,14 @@ def check_slurm(workspace: Workspace) -> None:
     for program in ("sbatch", "squeue", "scancel", "srun"):
         if shutil.which(program) is None:
             raise RuntimeUnavailableError(
-                f"there is no {program} here: --executor slurm needs Slurm's programs, which a login node has"
+                f"{program} not found: --executor slurm needs Slurm's programs; run it on a login node"
             )
     try:
         import submitit  # noqa: F401 - whether it is there
     except ImportError:
         raise RuntimeUnavailableError("--executor slurm needs submitit: pip install '.[slurm]'") from None
     if "%" in str(workspace.root):
-        raise OptionError(f"Slurm would put something else for % in {workspace.root}: search in a folder without one")
+        raise OptionError(f"Slurm cannot use the % in {workspace.root}: use a folder without it")
 
 
 def submit(
@@ -92,7 +92,7 @@ def submit(
     except (FailedJobError, FailedSubmissionError, OSError) as error:
         for path in set(folder.iterdir()) - before:
             path.unlink()
-        raise RuntimeUnavailableError(f"Slurm does not take the job: {_sbatch_words(str(error))}") from None
+        raise RuntimeUnavailableError(f"Slurm rejected the job: {_sbatch_words(str(error))}") from None
     return JobArray(jobs[0].job_id.partition("_")[0], options.num_workers, folder)
 
 
@@ -133,7 +133,7 @@ def _parameters(options: SlurmOptions, workspace: Workspace) -> dict[str, object
 def _sbatch_words(text: str) -> str:
     """What sbatch has said, on one line and without its name before each sentence."""
     lines = [line.removeprefix("sbatch: ").removeprefix("error: ").strip() for line in text.splitlines()]
-    return "; ".join(dict.fromkeys(line for line in lines if line)) or "sbatch has said nothing"
+    return "; ".join(dict.fromkeys(line for line in lines if line)) or "no message from sbatch"
 
 
 def workers_at_work(array: JobArray) -> list[WorkerState]:
@@ -164,9 +164,9 @@ def _ask(program: str, *arguments: str) -> str:
             [program, *arguments], capture_output=True, text=True, check=False, timeout=_ANSWER_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ClusterSilentError(f"{program} does not answer: {error}") from None
+        raise ClusterSilentError(f"{program} does not respond: {error}") from None
     if answer.returncode != 0:
-        raise ClusterSilentError(f"{program} fails: {' '.join(answer.stderr.split())}")
+        raise ClusterSilentError(f"{program} failed: {' '.join(answer.stderr.split())}")
     return answer.stdout
 
 

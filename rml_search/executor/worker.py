@@ -33,7 +33,7 @@ class Worker:
         job = JobEnvironment()
         for name in self.needed_variables:
             if name not in os.environ:  # without it the driver would begin a search of its own
-                sys.stdout.write(f"Error: the job has no variable {name}: let sbatch pass on the environment\n")
+                sys.stdout.write(f"Error: the job lacks the variable {name}: let sbatch export the environment\n")
                 return 2
         job.paths.result_pickle.unlink(missing_ok=True)  # of an earlier run of the same job
         environment = dict(os.environ)

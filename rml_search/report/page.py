@@ -109,10 +109,10 @@ def _tiles(study: StudySummary, cost: Cost) -> list[tuple[str, str]]:
     best = study.best
     return [
         ("Best accuracy (Dice)", "none" if best is None else f"{best.accuracy:.3f}"),
-        ("Trials that have ended", str(cost.num_trials)),
-        ("Time of all trials", words.show_seconds(cost.seconds)),
+        ("Finished trials", str(cost.num_trials)),
+        ("Total trial time", words.show_seconds(cost.seconds)),
         ("Epochs trained", str(cost.num_epochs)),
-        ("Epochs spared by pruning", str(cost.saved_epochs)),
+        ("Epochs saved by pruning", str(cost.saved_epochs)),
     ]
 
 
@@ -134,7 +134,7 @@ def _influences(page: Page) -> list[Influence]:
 
 def _value_of(trial: TrialSummary, dimension: Dimension) -> str:
     if dimension.name not in trial.hyperparameters:
-        return "has none"
+        return "none"
     return words.show_value(trial.hyperparameters[dimension.name])
 
 
@@ -174,7 +174,7 @@ def _value_cell(trial: TrialSummary, dimension: Dimension) -> Cell:
 
 
 def _reason(trial: TrialSummary) -> str:
-    parts = [trial.reason or "", "its hyperparameters were tried again" if trial.tried_again else ""]
+    parts = [trial.reason or "", "its hyperparameters were retried" if trial.tried_again else ""]
     return "; ".join(part for part in parts if part)
 
 

@@ -73,11 +73,11 @@ def load_gallery(workspace: Workspace) -> Gallery:
     if not any(workspace.predictions.glob("output_*.h5")):
         return Gallery(reason="The best model has not been run on the test images yet.")
     if _are_outdated(workspace):
-        return Gallery(reason="The predictions that are there are those of an earlier best model.")
+        return Gallery(reason="The predictions are from an earlier best model.")
     try:
         return _draw(workspace)
     except (SearchError, EngineError) as error:
-        return Gallery(reason=f"No picture could be made of the predictions: {error}.")
+        return Gallery(reason=f"The predictions cannot be drawn: {error}.")
 
 
 def _are_outdated(workspace: Workspace) -> bool:

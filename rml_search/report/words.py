@@ -57,10 +57,10 @@ def list_names(names: Sequence[str]) -> str:
 def describe_lead(study: StudySummary) -> str:
     """By how much the best trial leads; empty where it is the only one."""
     if len(study.ranked) < 2:
-        return "It is the only trial that ended with an accuracy, so there is nothing to compare it with."
+        return "It is the only trial with an accuracy, so there is nothing to compare it with."
     best, second = study.ranked[:2]
     lead = accuracy_of(best) - accuracy_of(second)
-    text = f"That is {lead:.3f} above the second best, trial {second.number} ({accuracy_of(second):.3f})"
+    text = f"This is {lead:.3f} above the second best, trial {second.number} ({accuracy_of(second):.3f})"
     complete = [accuracy_of(trial) for trial in study.ranked if trial.state is State.COMPLETE]
     if complete:
         median = statistics.median(complete)
@@ -69,9 +69,7 @@ def describe_lead(study: StudySummary) -> str:
     text += "."
     close = sum(accuracy_of(best) - accuracy_of(trial) < CLOSE for trial in study.ranked[1:])
     if close:
-        text += (
-            f" {count(close, 'other trial').capitalize()} came within {CLOSE} of it: another seed could exchange them."
-        )
+        text += f" {count(close, 'other trial').capitalize()} came within {CLOSE} of it; with another seed, the order could change."
     return text
 
 
@@ -82,13 +80,13 @@ def describe_confirmation(study: StudySummary) -> str:
         runs = count(len(confirmed.accuracies), "run")
         spread = f" +- {statistics.stdev(confirmed.accuracies):.3f}" if len(confirmed.accuracies) > 1 else ""
         told.append(f"trial {confirmed.number} {confirmed.mean:.3f}{spread} ({runs})")
-    return f"Trained again with other seeds, mean and standard deviation of a run: {'; '.join(told)}."
+    return f"Retrained with other seeds, mean and standard deviation of the runs: {'; '.join(told)}."
 
 
 def describe_front(study: StudySummary) -> str:
     """The trials to choose from where the search had accuracy and time as its objectives."""
     told = [f"trial {trial.number} ({accuracy_of(trial):.3f}, {show_seconds(trial.seconds)})" for trial in study.front]
-    return f"No other trial is more accurate and quicker than {list_names(told)}."
+    return f"Pareto front, trials that no other trial beats in both accuracy and time: {list_names(told)}."
 
 
 def describe_states(study: StudySummary) -> str:
@@ -100,7 +98,7 @@ def describe_states(study: StudySummary) -> str:
 def _describe_state(state: State, trials: Sequence[TrialSummary]) -> str:
     """Those that a person or the machine broke off have not failed for good."""
     num_again = sum(trial.tried_again for trial in trials)
-    return f"{len(trials)} {state.value}" + (f" ({num_again} of them tried again)" if num_again else "")
+    return f"{len(trials)} {state.value}" + (f" ({num_again} of them retried)" if num_again else "")
 
 
 # --- plots -----------------------------------------------------------------------------------------------
@@ -110,15 +108,15 @@ def why_no_importances(study: StudySummary) -> str | None:
     """Why the hyperparameters cannot be told apart by importance; None where they can."""
     if len(study.ranked) < _MIN_FOR_IMPORTANCES:
         return (
-            f"{_MIN_FOR_IMPORTANCES} trials with an accuracy are needed to tell which hyperparameters matter; "
+            f"{_MIN_FOR_IMPORTANCES} trials with an accuracy are needed to estimate which hyperparameters matter; "
             f"there {'is' if len(study.ranked) == 1 else 'are'} {len(study.ranked)}."
         )
     varied = [dimension for dimension in study.dimensions if len(values_of(study, dimension)) > 1]
     if not varied:
-        return "No hyperparameter has taken more than one value, so none can be told to matter."
+        return "No hyperparameter took more than one value, so importances cannot be estimated."
     num_best = math.ceil(best_share(study) * len(study.ranked))
     if accuracy_of(study.ranked[-1]) == accuracy_of(study.ranked[num_best - 1]):
-        return "Too many trials have reached the same accuracy to tell which hyperparameters matter."
+        return "Too many trials reached the same accuracy to estimate which hyperparameters matter."
     return None
 
 
@@ -136,14 +134,14 @@ def values_of(study: StudySummary, dimension: Dimension) -> list[Value]:
 def describe_importances(shares: Mapping[str, float]) -> str:
     """The order of the hyperparameters."""
     told = [f"{name} {percent(share)}" for name, share in sorted(shares.items(), key=lambda item: -item[1])]
-    return f"Bars of the share of each hyperparameter in what makes a trial one of the best: {', '.join(told)}."
+    return f"Share of each hyperparameter in what sets the best trials apart: {', '.join(told)}."
 
 
 def caution(study: StudySummary) -> str | None:
     """How far the importances can be trusted; None where there are trials enough."""
     if len(study.ranked) >= _FEW_TRIALS:
         return None
-    return f"{len(study.ranked)} trials are few to judge by: take it as a hint."
+    return f"{len(study.ranked)} trials are few: treat this as a hint only."
 
 
 def describe_history(study: StudySummary) -> str:
@@ -153,24 +151,24 @@ def describe_history(study: StudySummary) -> str:
         if not steps or accuracy_of(trial) > accuracy_of(steps[-1]):
             steps.append(trial)
     told = [f"trial {trial.number} ({accuracy_of(trial):.3f})" for trial in steps]
-    start = "The accuracy of each trial, with a line for the best so far. "
+    start = "Accuracy of each trial; the line shows the best so far. "
     if len(steps) == 1:
-        return f"{start}The first one, {told[0]}, has not been beaten."
+        return f"{start}The first one, {told[0]}, is still the best."
     shown = told if len(told) <= 6 else [*told[:2], "…", *told[-3:]]
-    return f"{start}The best was in turn {', '.join(shown)}."
+    return f"{start}The best trials were, in order, {', '.join(shown)}."
 
 
 def describe_curves(study: StudySummary) -> str:
     """How many curves of which kind, and where the best one went."""
     kinds = {state: sum(bool(trial.accuracies) for trial in study.of_state(state)) for state in State}
     told = [f"{number} {state.value}" for state, number in kinds.items() if number]
-    text = f"The accuracy of each trial after every epoch, with a mark at its end: {', '.join(told)}."
+    text = f"Accuracy of each trial after every epoch, with a mark at its end: {', '.join(told)}."
     best = study.best
     if best is None or not best.accuracies:
         return text
     first, last = best.accuracies[0], best.accuracies[-1]
     return (
-        f"{text} The best, trial {best.number}, began at {first[1]:.3f}, reached {accuracy_of(best):.3f} in epoch "
+        f"{text} The best, trial {best.number}, started at {first[1]:.3f}, reached {accuracy_of(best):.3f} in epoch "
         f"{best.best_epoch} and ended at {last[1]:.3f} in epoch {last[0]}."
     )
 
@@ -221,13 +219,13 @@ def describe_parallel(study: StudySummary, names: Sequence[str]) -> str:
     """What the lines are, and the way of the best one."""
     best = study.best
     text = (
-        f"One line for each trial through its accuracy and {list_names(list(names))}; better trials are stronger, "
-        "and None stands where a trial has no such hyperparameter."
+        f"One line per trial, through its accuracy and {list_names(list(names))}; better trials are more opaque, "
+        "and None means that a trial does not have this hyperparameter."
     )
     if best is None:
         return text
     values = [f"{name} {show_value(best.hyperparameters[name])}" for name in names if name in best.hyperparameters]
-    return f"{text} The best one goes through {accuracy_of(best):.3f}, {', '.join(values)}."
+    return f"{text} The best trial goes through {accuracy_of(best):.3f}, {', '.join(values)}."
 
 
 def timed_trials(study: StudySummary) -> list[TrialSummary]:
@@ -239,7 +237,7 @@ def describe_seconds(study: StudySummary) -> str:
     """The longest and the shortest trial."""
     trials = timed_trials(study)
     longest, shortest = (pick(trials, key=lambda trial: trial.seconds) for pick in (max, min))
-    text = f"Bars of the time of each trial. The longest, trial {longest.number}, took {show_seconds(longest.seconds)}"
+    text = f"Duration of each trial. The longest, trial {longest.number}, took {show_seconds(longest.seconds)}"
     if longest is shortest:
         return f"{text}."
     return f"{text}, the shortest, trial {shortest.number}, {show_seconds(shortest.seconds)}."
@@ -250,19 +248,14 @@ def describe_seconds(study: StudySummary) -> str:
 
 def describe_cost(cost: Cost, num_epochs: int | None) -> str:
     """What the search took, and what pruning spared."""
-    text = f"The trials took {show_seconds(cost.seconds)} in all, for {count(cost.num_epochs, 'epoch')} of training"
+    text = f"The trials took {show_seconds(cost.seconds)} in total, for {count(cost.num_epochs, 'epoch')} of training"
     if cost.num_epochs:
-        text += f", {show_seconds(cost.seconds_of_an_epoch)} an epoch with start-up and evaluation"
+        text += f", {show_seconds(cost.seconds_of_an_epoch)} per epoch including start-up and evaluation"
     text += "."
     if cost.wall_seconds is not None:
-        text += (
-            f" From the first trial's start to the last one's end, pauses included: {show_seconds(cost.wall_seconds)}."
-        )
+        text += f" Wall-clock time from start to end, pauses included: {show_seconds(cost.wall_seconds)}."
     if cost.saved_epochs:
-        text += (
-            f" Trials that were stopped early would have trained {count(cost.saved_epochs, 'more epoch')}, about "
-            f"{show_seconds(cost.saved_seconds)}."
-        )
+        text += f" Stopping trials early saved {count(cost.saved_epochs, 'epoch')}, about {show_seconds(cost.saved_seconds)}."
     elif num_epochs is not None and not any(share.state is State.PRUNED for share in cost.shares):
         text += " No trial was stopped early."
     return text

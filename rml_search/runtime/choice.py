@@ -42,7 +42,7 @@ def prepare_runtime(
     use_gpu = decide_gpu(gpu, gpus)
     chosen = choose_runtime(choice, workspace, gpu=use_gpu, num_procs=num_procs)
     chosen.runtime.prepare(show)
-    on_cpu = "CPU (--no-gpu)" if gpu is False else "CPU, because nvidia-smi finds no GPU here"
+    on_cpu = "CPU (--no-gpu)" if gpu is False else "CPU, because nvidia-smi finds no GPU"
     return ReadyRuntime(
         chosen.runtime, chosen.reason, ", ".join(gpus) if use_gpu else on_cpu, len(gpus) if use_gpu else 0
     )
@@ -74,5 +74,5 @@ def _decide(choice: RuntimeChoice) -> tuple[RuntimeName, str]:
     from rml_search.runtime.docker import holds_image
 
     if holds_image(DEFAULT_DOCKER_IMAGE):
-        return RuntimeName.DOCKER, f"a Docker engine here holds {DEFAULT_DOCKER_IMAGE}"
-    return RuntimeName.LOCAL, f"no Docker engine here holds {DEFAULT_DOCKER_IMAGE}"
+        return RuntimeName.DOCKER, f"Docker has the image {DEFAULT_DOCKER_IMAGE}"
+    return RuntimeName.LOCAL, f"Docker does not have the image {DEFAULT_DOCKER_IMAGE}"

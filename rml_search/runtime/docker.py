@@ -161,8 +161,8 @@ class DockerRuntime:
             client.images.get(self.image)
         except SDK_ERRORS as error:
             raise RuntimeUnavailableError(
-                f"the image {self.image} is neither here nor to be pulled ({_reason(error)}): "
-                "build ours with 'make image' and use --docker-image rmldnn-torch:latest, or use --runtime local"
+                f"the image {self.image} is not on this machine and cannot be pulled ({_reason(error)}): "
+                "build this project's with 'make image' and use --docker-image rmldnn-torch:latest, or use --runtime local"
             ) from None
 
 
@@ -202,7 +202,7 @@ def exit_of_container(container: Container) -> EngineExit:
         code = int(container.wait()["StatusCode"])
         container.reload()
     except SDK_ERRORS as error:
-        return EngineExit(-1, f"the container is gone: {_reason(error)}", is_machines_fault=True)
+        return EngineExit(-1, f"the container disappeared: {_reason(error)}", is_machines_fault=True)
     state = container.attrs["State"]
     if state.get("OOMKilled"):
         return EngineExit(code, "the container was killed: it ran out of memory", is_machines_fault=True)
@@ -212,7 +212,7 @@ def exit_of_container(container: Container) -> EngineExit:
 def exit_of_code(code: int, note: str | None = None) -> EngineExit:
     """What an exit code says; above 128 it is, as in a shell, that of a signal."""
     if code - 128 in set(signal.Signals):
-        return EngineExit(code, f"the engine was ended by {signal.Signals(code - 128).name}", was_killed(code))
+        return EngineExit(code, f"the engine was stopped by {signal.Signals(code - 128).name}", was_killed(code))
     return EngineExit(code, note)
 
 
@@ -245,7 +245,7 @@ def connect() -> DockerClient:
                 "(sudo usermod -aG docker $USER) and log in again, or use --runtime local"
             ) from None
         raise RuntimeUnavailableError(
-            f"no Docker engine answers ({_reason(error)}): start it, or use --runtime local"
+            f"no Docker engine responds ({_reason(error)}): start it, or use --runtime local"
         ) from None
     return client
 
@@ -293,7 +293,7 @@ def start_error(error: Exception, image: str, program: str) -> SearchError:
     text = str(error)
     if "could not select device driver" in text or "nvidia" in text.lower():
         return RuntimeUnavailableError(
-            "Docker cannot give a container the GPU: install the NVIDIA Container Toolkit, or use --no-gpu"
+            "Docker containers cannot use the GPU: install the NVIDIA Container Toolkit, or use --no-gpu"
         )
     if "executable file not found" in text:
         return _no_command(image, program)
@@ -303,10 +303,10 @@ def start_error(error: Exception, image: str, program: str) -> SearchError:
 def _no_command(image: str, program: str) -> RuntimeUnavailableError:
     if program == "mpirun":  # whose own exit code is that of its processes
         return RuntimeUnavailableError(
-            f"the image {image} has no command mpirun, which --num-procs above 1 needs, or none called rmldnn: "
+            f"the image {image} has no command mpirun, needed for --num-procs above 1, or no command rmldnn: "
             "try it with --num-procs 1"
         )
-    return RuntimeUnavailableError(f"the image {image} has no command {program}: it is no image of rmldnn or of ours")
+    return RuntimeUnavailableError(f"the image {image} has no command {program}: it is not an rmldnn image")
 
 
 def _reason(error: Exception) -> str:

@@ -50,7 +50,7 @@ class LocalRuntime:
         self.check_engine()
         if self.uses_gpu and not _torch_sees_a_gpu():
             raise RuntimeUnavailableError(
-                "PyTorch sees no GPU here, though there is one: install its CUDA build, or use --no-gpu"
+                "PyTorch does not see the GPU of this machine: install its CUDA build, or use --no-gpu"
             )
         if self._num_procs > 1 and shutil.which("mpirun") is None:
             raise RuntimeUnavailableError("--num-procs above 1 needs mpirun: install Open MPI (openmpi-bin)")
@@ -59,8 +59,8 @@ class LocalRuntime:
         """Raises RuntimeUnavailableError without PyTorch."""
         if not engine_is_installed():
             raise RuntimeUnavailableError(
-                "the built-in engine needs PyTorch: install this project with its extra, "
-                "pip install '.[engine]', or name a container with --docker-image or --singularity-image"
+                "the built-in engine needs PyTorch: install this project with the extra, "
+                "pip install '.[engine]', or use a container with --docker-image or --singularity-image"
             )
 
     def remove_leftovers(self, _is_gone: Callable[[str], bool] = lambda _: True, /) -> None:

@@ -55,7 +55,7 @@ class ProcessEngine:
 
 def exit_of_process(code: int) -> EngineExit:
     """What the exit code of a process says, negative for the signal that ended it."""
-    note = None if code >= 0 else f"the engine was ended by {signal.Signals(-code).name}"
+    note = None if code >= 0 else f"the engine was stopped by {signal.Signals(-code).name}"
     return EngineExit(code, note, is_machines_fault=was_killed(code))
 
 

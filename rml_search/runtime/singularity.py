@@ -68,7 +68,7 @@ def singularity_command(program: str, image: str, workspace: Workspace, run: Eng
     command = [program, "exec", *(["--nv"] if gpu else [])]
     for source, target, mode in binds:
         if re.search("[:,]", source):
-            raise OptionError(f"Singularity cannot bind {source}: rename it, without colon and comma")
+            raise OptionError(f"Singularity cannot bind {source}: rename it, without colons and commas")
         command += ["--bind", f"{source}:{target}{mode}"]
     if not _is_remote(image):
         image = str(Path(image).resolve())

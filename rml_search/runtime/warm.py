@@ -123,7 +123,7 @@ class WarmRuntime:
         except OSError as error:
             worker.bury()
             reason = error.strerror or str(error)
-            raise RuntimeUnavailableError(f"the engine has ended as it was started: {reason}") from None
+            raise RuntimeUnavailableError(f"the engine exited at startup: {reason}") from None
 
     def _find_free(self, needs: object) -> Worker | None:
         with self._lock:

@@ -204,7 +204,7 @@ def test_ctrl_c_leaves_no_container_and_keeps_what_had_finished(type_in, folder,
     process.send_signal(signal.SIGINT)
     output = finish(process, code=130)
     assert "Number of finished trials:" in output
-    assert "stopped by SIGINT; what had finished is kept" in output
+    assert "stopped by SIGINT; finished work is kept" in output
     assert containers() == []
     assert (folder / "best_model" / "best_model_file.pt").exists()
 
@@ -220,7 +220,7 @@ def test_a_killed_container_is_a_failed_trial_with_its_reason_and_tried_again(ty
     finish(process, code=143)
     first, again = json.loads((folder / "list_acc.json").read_text())
     assert (first["state"], first["tried_again"]) == ("failed", True)
-    assert first["reason"] == "the engine was ended by SIGKILL"
+    assert first["reason"] == "the engine was stopped by SIGKILL"
     assert [first[key] for key in ("optimizer", "loss", "lr")] == [again[key] for key in ("optimizer", "loss", "lr")]
     assert containers() == []
 
@@ -245,7 +245,7 @@ def test_a_killed_search_goes_on_and_removes_its_containers(type_in, folder, con
     killed.communicate()
     left = {container.id for container in containers()}
     output = finish(type_in(*command))
-    assert "had not ended when the search was killed: tried again first" in output
+    assert "had not finished when the search was killed: retried first" in output
     assert containers() == []
     assert left
     entries = json.loads((folder / "list_acc.json").read_text())
@@ -287,7 +287,7 @@ def kill(container) -> None:
     ("image", "message"),
     [
         ("debian:bookworm-slim", "has no command rmldnn"),
-        ("no-such-image-anywhere:1", "neither here nor to be pulled"),
+        ("no-such-image-anywhere:1", "cannot be pulled"),
     ],
 )
 def test_an_image_that_is_of_no_use_is_one_line(type_in, folder, containers, image, message):

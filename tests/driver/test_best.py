@@ -74,7 +74,7 @@ def test_before_the_first_trial_has_ended_it_says_so(workspace, make_options):
     open_study(workspace, make_options(), StudyChoice(), print).close()
     answer = type_best(workspace)
     assert (answer.returncode, answer.stdout) == (4, "")
-    assert answer.stderr == "Error: no trial of the search in this folder has ended yet: see status\n"
+    assert answer.stderr == "Error: no trial of the search in this folder has finished yet: see status\n"
 
 
 def check_facts(facts, workspace):
@@ -178,5 +178,5 @@ def test_without_a_best_trial_a_program_reads_nothing(workspace, best_format):
     write_list_acc(workspace, [record])
     answer = type_best(workspace, "--format", best_format)
     assert (answer.returncode, answer.stdout) == (4, "")
-    assert answer.stderr == "Error: no trial has reached an accuracy yet\n"
+    assert answer.stderr == "Error: no trial has an accuracy yet\n"
     assert "No trial has reached an accuracy" in type_best(workspace).stdout

@@ -69,19 +69,19 @@ def test_verbs_have_help(type_in, verb):
         ([*NEEDED, "--layers", "nowhere.json"], "there is no network file nowhere.json", 66),
         ([*NEEDED, "-tl", "nowhere.h5"], "there is no file nowhere.h5", 67),
         ([*NEEDED, "--data", "nowhere"], "nowhere", 65),
-        ([*NEEDED, "--docker-image", "mine:latest"], "no Docker engine answers", 69),
+        ([*NEEDED, "--docker-image", "mine:latest"], "no Docker engine responds", 69),
         ([*NEEDED, "--singularity-image", "no.sif"], "singularity", 69),
         ([*NEEDED, "--gpu"], "--gpu was given", 69),
         ([*NEEDED, "--workers", "2"], "need --executor slurm", 2),
         ([*NEEDED, "--executor", "slurm", "--slurm-time", "soon"], "--slurm-time must be a time", 2),
         (["best"], "run a search in this folder first", 4),
         (["report"], "run a search in this folder first", 4),
-        (["status"], "there is no study.db, so no search has begun in this folder", 4),
-        (["status", "data"], "there is no data/study.db, so no search has begun in this folder", 4),
-        (["status", "data", "--storage", "a.journal"], "name a folder or --storage, not both", 2),
-        (["status", "--storage", "a.journal"], "there is no file a.journal: no search has begun there", 4),
+        (["status"], "there is no study.db, so no search has been started in this folder", 4),
+        (["status", "data"], "there is no data/study.db, so no search has been started in this folder", 4),
+        (["status", "data", "--storage", "a.journal"], "give a folder or --storage, not both", 2),
+        (["status", "--storage", "a.journal"], "there is no file a.journal: no search has been started there", 4),
         (["status", "--study-name", "a"], "--study-name needs --storage", 2),
-        ([*NEEDED, "--plain", "--json"], "--plain and --json exclude each other", 2),
+        ([*NEEDED, "--plain", "--json"], "--plain and --json cannot be combined", 2),
         (["--json", "status"], "--json stands before status: put it after", 2),
         (["infer"], "run a search first", 67),
         (["prepare", "nowhere", "--out", "new"], "nowhere", 65),
@@ -93,7 +93,7 @@ def test_verbs_have_help(type_in, verb):
         ([*NEEDED, "--num-procs", "99999"], "--num-procs must be at most 1024", 2),
         ([*NEEDED, "--layers", "data"], "data is no file", 66),
         ([*NEEDED, "--tensorboard", "layers.json"], "layers.json is no folder", 2),
-        ([*NEEDED, "--mlflow", "mlruns"], "but http://HOST:PORT or a database", 2),
+        ([*NEEDED, "--mlflow", "mlruns"], "is not http://HOST:PORT or a database", 2),
         ([*NEEDED, "-l", "bce,nll"], "the loss nll needs a network that ends in softmax", 2),
     ],
 )
@@ -170,7 +170,7 @@ def test_a_signal_while_data_are_made_is_one_line(tmp_path, number, code):
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == code
-    assert errors == f"Error: stopped by {number.name}; what had finished is kept\n"
+    assert errors == f"Error: stopped by {number.name}; finished work is kept\n"
     assert list(tmp_path.glob("demo/*")) == []  # hidden files included
 
 

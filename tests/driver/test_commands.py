@@ -63,7 +63,7 @@ def test_an_interruption_says_how_to_go_on(workspace, make_options, plays, scrip
     plays(script([0.7]), script([0.9], interrupts=True))
     with pytest.raises(Interrupted), interruptible():
         search(workspace, make_options(num_trials=5))
-    assert capsys.readouterr().out.endswith("The same command goes on from here\n")
+    assert capsys.readouterr().out.endswith("Run the same command again to resume\n")
 
 
 def test_images_that_are_links_are_refused_in_a_container_before_anything_moves(linked, make_options, plays):
@@ -130,7 +130,7 @@ def test_files_that_are_about_to_move_aside_are_no_ground_of_a_search(workspace,
         "layers": make_options(num_trials=2, layers=(workspace.best_layers,)),
     }[moving]
     plan = SearchPlan(StudyChoice(is_fresh=True))
-    with pytest.raises(OptionError, match=r"best_model/.* move to earlier/: copy it out of them"):
+    with pytest.raises(OptionError, match=r"best_model/.* move to earlier/: copy it elsewhere"):
         run_search(options, plan, workspace, RuntimeChoice(gpu=False), print)
     assert workspace.best_checkpoint.exists()
     assert not (workspace.root / "earlier").exists()

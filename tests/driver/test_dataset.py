@@ -67,7 +67,7 @@ def test_empty_folder(data_set: Path) -> None:
     for path in (data_set / "test/targets").iterdir():
         path.unlink()
     (data_set / "test/targets/.DS_Store").touch()
-    with pytest.raises(DataSetError, match=r"test/targets holds no images"):
+    with pytest.raises(DataSetError, match=r"test/targets contains no images"):
         check_data_set(data_set)
 
 

@@ -50,7 +50,7 @@ def _bare_machine(monkeypatch):
     """No Docker, Singularity or GPU; PyTorch as it is."""
 
     def no_engine():
-        raise RuntimeUnavailableError("no Docker engine answers: start it, or use --runtime local")
+        raise RuntimeUnavailableError("no Docker engine responds: start it, or use --runtime local")
 
     monkeypatch.setattr("rml_search.runtime.docker.connect", no_engine)
     monkeypatch.setattr(shutil, "which", lambda _: None)
@@ -75,7 +75,7 @@ def test_a_search_that_can_run(workspace, plan):
     assert diagnosis.runtimes == ["--runtime local"]
     assert not found(diagnosis, "Docker").is_there
     assert not found(diagnosis, "GPU").is_there
-    assert "2 images (8x8; L), each with its mask (values 0, 255; 1 of 2 seen are empty)" in str(
+    assert "2 images (8x8; L), each with its mask (values 0, 255; 1 of 2 checked are empty)" in str(
         found(diagnosis, "Data, train").detail
     )
     assert "are these the masks?" in found(diagnosis, "Data, test").advice
@@ -91,7 +91,7 @@ def test_without_any_runtime(workspace, plan, monkeypatch):
     assert isinstance(diagnosis.obstacle, RuntimeUnavailableError)
     assert "pip install '.[engine]'" in found(diagnosis, "Built-in engine").advice
     assert found(diagnosis, "Network").detail.endswith("images of 3 channels")
-    assert "No search can run yet." in doctor_table(diagnosis)
+    assert "A search cannot run yet." in doctor_table(diagnosis)
 
 
 @pytest.mark.usefixtures("_bare_machine")
@@ -160,7 +160,7 @@ def test_values_of_masks(workspace):
     write_masks(workspace, [[0, 1]], [range(0, 200, 40)])
     survey = survey_masks(list_images(workspace.root / "data/train/targets"))
     assert survey.values == (0, 1, 40, 80, 120, 160)
-    assert str(survey) == "6 grey levels, 0 to 160; 0 of 2 seen are empty"
+    assert str(survey) == "6 grey levels, 0 to 160; 0 of 2 checked are empty"
 
 
 def test_some_of_many_masks_are_read(workspace):
@@ -210,5 +210,5 @@ def test_exit_code(workspace, plan, has_data):
         timeout=120,
     )
     assert ended.returncode == (0 if has_data else 65)
-    assert ("A search can run: " in ended.stdout) is has_data
+    assert ("A search can run with: " in ended.stdout) is has_data
     assert ended.stderr.count("\n") == (0 if has_data else 1)

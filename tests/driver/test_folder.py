@@ -25,7 +25,7 @@ def test_a_folder_without_locks_is_one_line(workspace, monkeypatch):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    expected = pytest.raises(WriteError, match=r"no file can be locked in .* \(Function not implemented\)")
+    expected = pytest.raises(WriteError, match=r"cannot lock files in .* \(Function not implemented\)")
     with expected, one_of_several_in(workspace, "one", print):
         raise AssertionError("not locked")
 

@@ -178,7 +178,7 @@ def test_texts(tmp_path: Path) -> None:
     """Squares of 10x10 that lie 2 and 4 aside: IoU 80/120 and 60/140, and the farthest column is as far away."""
     rows = [shifted_row("a $x$ <b>", 2), shifted_row("b", 4)]
     found = draw_as_text(rows, tmp_path / "gallery.svg")
-    assert "Lesion in 2 images: mean Dice 0.700, IoU 0.548; here 2, from the worst to the best" in found
+    assert "Lesion in 2 images: mean Dice 0.700, IoU 0.548; here 2, from worst to best" in found
     labels = [text for text in found if text.startswith("Dice")]
     assert labels == ["Dice 0.600, IoU 0.429, HD95 4.0 px", "Dice 0.800, IoU 0.667, HD95 2.0 px"]
     assert {"ground truth", "b"} <= set(found)
@@ -201,7 +201,7 @@ def test_what_was_not_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("order", "dice", "words"),
     [
-        (Order.SPREAD, ["0.100", "0.600", "1.000"], "here 3, from the worst to the best"),
+        (Order.SPREAD, ["0.100", "0.600", "1.000"], "here 3, from worst to best"),
         (Order.WORST, ["0.100", "0.200", "0.400"], "here 3, worst"),
     ],
 )

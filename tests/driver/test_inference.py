@@ -111,7 +111,7 @@ def test_best_model_comes_before_the_tutorials_file(workspace):
 
 def test_a_document_without_a_checkpoint_is_refused(workspace, scripted):
     config = write_config(workspace, checkpoints={})
-    with pytest.raises(OptionError, match="the network would be random"):
+    with pytest.raises(OptionError, match="the network would be untrained"):
         run_inference(config, workspace, scripted())
 
 

@@ -177,7 +177,7 @@ def test_quietly_there_is_the_last_table_alone(search, script):
 def test_two_ways_at_a_time_are_refused():
     assert display_name() is DisplayName.AUTO
     assert display_name(quiet=True) is DisplayName.QUIET
-    with pytest.raises(OptionError, match="--plain and --json exclude each other"):
+    with pytest.raises(OptionError, match="--plain and --json cannot be combined"):
         display_name(plain=True, as_json=True)
 
 

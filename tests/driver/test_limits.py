@@ -107,7 +107,7 @@ def test_an_engine_that_cannot_be_started_is_waited_for(workspace, make_options,
     def sometimes(engine_run):
         if len(runtime.runs) == 1 and not gone:
             gone.append(True)
-            raise RuntimeUnavailableError("no Docker engine answers")
+            raise RuntimeUnavailableError("no Docker engine responds")
         return start(engine_run)
 
     runtime.start = sometimes
@@ -120,7 +120,7 @@ def test_an_engine_that_never_starts_ends_the_search_and_it_can_go_on(workspace,
     start = runtime.start
 
     def never(engine_run):
-        raise RuntimeUnavailableError("no Docker engine answers")
+        raise RuntimeUnavailableError("no Docker engine responds")
 
     runtime.start = never
     with pytest.raises(RuntimeUnavailableError):
@@ -134,7 +134,7 @@ def test_an_engine_that_never_starts_ends_the_search_and_it_can_go_on(workspace,
 def test_the_search_ends_at_its_timeout_and_goes_on_later(workspace, make_options, scripted, script):
     runtime = scripted(script([0.5]), script([0.7], hangs=True))
     running = run(workspace, make_options(num_trials=3), runtime, limits=Limits(search_seconds=0.5))
-    assert running.ended_early == "0.5 s are over (--timeout)"
+    assert running.ended_early == "time limit of 0.5 s reached (--timeout)"
     assert states(workspace) == [("complete", False), ("failed", True)]
     run(workspace, make_options(num_trials=3), scripted(script([0.6]), script([0.4])))
     check_agreement(workspace, 3)
@@ -220,7 +220,7 @@ def test_another_study_is_learnt_from_and_not_counted(workspace, make_options, s
         ({"search_seconds": 0}, "--timeout must be a positive number of seconds, not 0"),
         ({"trial_seconds": float("nan")}, "--trial-timeout must be a positive number"),
         ({"stall_seconds": -1}, "--stall-timeout must be"),
-        ({"target_accuracy": 1.5}, "--target-accuracy must lie above 0 and at most 1, not 1.5"),
+        ({"target_accuracy": 1.5}, "--target-accuracy must be above 0 and at most 1, not 1.5"),
         ({"max_consecutive_failures": 0}, "--max-consecutive-failures must be at least 1"),
         ({"retries": -1}, "--retries must be at least 0"),
     ],
@@ -243,7 +243,7 @@ def test_slots(monkeypatch):
         ((0, (), 0, 1), "--jobs must be at least 1"),
         ((1, ("0",), 0, 1), "--devices names GPUs, but this search runs on the CPU"),
         ((1, ("4",), 4, 1), "there is no GPU 4: there are 0, 1, 2, 3"),
-        ((2, (), 4, 2), "--num-procs above 1 takes the GPUs itself"),
+        ((2, (), 4, 2), "--num-procs above 1 uses the GPUs itself"),
     ]:
         jobs, devices, gpus, procs = arguments
         with pytest.raises(OptionError, match=message):

@@ -40,11 +40,11 @@ def container_finds(workspace, tmp_path, name):
         ("../../../pool/picture.png", None),
         ("image 0.png", None),
         ("over.png", None),
-        ("{root}/pool/picture.png", "is a link to .*pool/picture.png, which a container does not see"),
-        ("{root}/../elsewhere/picture.png", "which a container does not see.* cp -rL FOLDER COPY"),
-        ("../../../../{name}/pool/picture.png", "which a container does not see"),
-        ("absolute.png", "which a container does not see"),
-        ("../linked pool/picture.png", "which a container does not see"),
+        ("{root}/pool/picture.png", "is a link to .*pool/picture.png, which a container cannot see"),
+        ("{root}/../elsewhere/picture.png", "which a container cannot see.* cp -rL FOLDER COPY"),
+        ("../../../../{name}/pool/picture.png", "which a container cannot see"),
+        ("absolute.png", "which a container cannot see"),
+        ("../linked pool/picture.png", "which a container cannot see"),
     ],
 )
 def test_a_link_is_refused_where_a_container_would_not_find_it(workspace, pool, tmp_path, target, message):

@@ -290,7 +290,7 @@ def test_a_view_that_cannot_be_drawn_gives_the_terminal_back_and_the_search_goes
     assert not terminal.cursor_is_hidden
     lines = terminal.text.splitlines()
     assert "Trial 0 complete after 20 s: accuracy 0.700 in epoch 2, the best so far" in lines
-    assert any(line.startswith("The live view has failed (TypeError: ") for line in lines)
+    assert any(line.startswith("The live view failed (TypeError: ") for line in lines)
     assert "| Accuracy (Dice)        | 0.700   |" in lines
 
 

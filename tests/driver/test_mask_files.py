@@ -60,7 +60,7 @@ def test_nothing_is_overwritten(workspace, result):
     out.mkdir()
     (out / "a.png").write_text("precious")
     for write in (lambda: check_masks(result.configuration, out), lambda: write_masks(result, workspace, out)):
-        with pytest.raises(WriteError, match="is not empty: name another folder"):
+        with pytest.raises(WriteError, match="is not empty: use another folder"):
             write()
     assert (out / "a.png").read_text() == "precious"
 

@@ -103,9 +103,9 @@ def test_a_broken_network_file_is_found_before_anything_starts(tmp_path, text, m
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(NetworkFileError, match=r"there is no network file .*layers.json: name one with --layers"):
+    with pytest.raises(NetworkFileError, match=r"there is no network file .*layers.json: give one with --layers"):
         check_network_file(tmp_path / "layers.json")
-    with pytest.raises(NetworkFileError, match="is no file: name one"):
+    with pytest.raises(NetworkFileError, match="is not a file: give one"):
         check_network_file(tmp_path)
     with pytest.raises(CheckpointFileError, match=r"there is no file .*w.h5"):
         check_transfer_learning_file(tmp_path / "w.h5")

@@ -111,7 +111,7 @@ def test_a_number_with_which_one_fails_is_not_taken(measure):
     assert [rate.num_jobs for rate in rates] == [1]
     _, _, nothing = measure({1: 0})
     assert nothing == []
-    assert describe_rates(1, nothing) == "Trials at a time: 1, since none trained when it was to be measured"
+    assert describe_rates(1, nothing) == "Trials at a time: 1, because no trial trained during the measurement"
 
 
 def test_memory_for_twice_as_many_must_be_there(measure):
@@ -148,10 +148,10 @@ def test_the_decision_is_told_and_kept(workspace, make_options, scripted, script
         run_search(make_options(num_trials=num_trials), plan, workspace, RuntimeChoice(gpu=False), told.append)
         return [line for line in told if line.startswith("Trials at a time")]
 
-    expected = "Trials at a time: 2, as measured on one device in batches a second: 1 trained 5, 2 trained 7.25"
+    expected = "Trials at a time: 2, as measured on one device, in batches per second: 1 trained 5, 2 trained 7.25"
     assert search(2) == [expected]
     monkeypatch.setattr(Packing, "measure", lambda self: pytest.fail("measured again"))
-    assert search(3) == ["Trials at a time: 2 on each device, as measured when the search began"]
+    assert search(3) == ["Trials at a time: 2 on each device, as measured when the search started"]
     assert [run.num_threads for run in runtime.runs] == [2] * 3
     study = open_study(workspace, make_options(), StudyChoice(), print)
     assert study.measured_jobs("64 cores, 0 GPUs, all") is None

@@ -33,7 +33,7 @@ def test_all_files_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(DataSetError, match=r"holds no predictions \(output_1.h5\): run the inference first"):
+    with pytest.raises(DataSetError, match=r"contains no predictions \(output_1.h5\): run the inference first"):
         list(read_predictions(tmp_path))
     with pytest.raises(DataSetError, match=r"output_1.h5 does not exist"):
         list(read_predictions(tmp_path / "output_1.h5"))
@@ -41,10 +41,10 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 def test_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("hello")
-    with pytest.raises(DataSetError, match=r"text.h5 is no readable HDF5 file"):
+    with pytest.raises(DataSetError, match=r"text.h5 is not a readable HDF5 file"):
         list(read_predictions(tmp_path / "text.h5"))
     write(tmp_path / "flat.h5", a=np.zeros(5, dtype=np.float32))
-    with pytest.raises(DataSetError, match=r"flat.h5: a is no prediction"):
+    with pytest.raises(DataSetError, match=r"flat.h5: a should have shape"):
         list(read_predictions(tmp_path / "flat.h5"))
 
 

@@ -302,14 +302,14 @@ def two_of_one_name(source: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (remove_mask, r"no mask for benign/benign \(7\).png; only images of a class named 'normal' may go without"),
+        (remove_mask, r"no mask for benign/benign \(7\).png; only images of a class named 'normal' may lack a mask"),
         (remove_image, r"masks without an image: malignant/malignant \(7\)_mask.png"),
-        (remove_masks, r"holds no masks, is it the right folder\?"),
-        (remove_everything, r"holds no images: expected NAME.png beside NAME_mask.png"),
+        (remove_masks, r"contains no masks; is it the right folder\?"),
+        (remove_everything, r"contains no images: expected NAME.png next to NAME_mask.png"),
         (truncate_image, r"benign/benign \(7\).png cannot be read as an image"),
         (truncate_mask, r"benign/benign \(7\)_mask.png .*replace or remove it"),
-        (mask_of_another_frame, r"benign \(7\)_mask.png is 48x64, its image 64x48: not one frame"),
-        (two_of_one_name, r"two images of one name, benign/benign \(7\).bmp and benign/benign \(7\).png"),
+        (mask_of_another_frame, r"benign \(7\)_mask.png is 48x64, its image 64x48: sizes must match"),
+        (two_of_one_name, r"two images with the same name, benign/benign \(7\).bmp and benign/benign \(7\).png"),
     ],
 )
 def test_incomplete_source(source: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str) -> None:
@@ -333,7 +333,7 @@ def test_source_that_is_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.5, float("nan")])
 def test_impossible_fraction(source: Path, tmp_path: Path, fraction: float) -> None:
-    with pytest.raises(OptionError, match=r"must lie between 0 and 1"):
+    with pytest.raises(OptionError, match=r"must be between 0 and 1"):
         run(source, tmp_path / "data", test_fraction=fraction)
 
 

@@ -91,7 +91,7 @@ def test_what_was_running_when_the_search_was_killed_runs_first(workspace, make_
     lost = open_study(workspace, make_options(num_trials=4), StudyChoice(), print).ask()
     runtime = scripted(script([0.7]), script([0.8]))
     going_on = part_of_search(workspace, make_options(num_trials=4), runtime)
-    assert going_on.observer.notes == ["1 trial had not ended when the search was killed: tried again first"]
+    assert going_on.observer.notes == ["1 trial had not finished when the search was killed: retried first"]
     going_on.run()
     again = runtime.documents[0]
     assert again["optimizer"]["type"].lower() == lost.hyperparameters.optimizer
@@ -186,7 +186,7 @@ def test_a_checkpoint_that_is_gone_is_told(workspace, make_options, scripted, sc
     workspace.best_checkpoint.unlink()
     going_on = part_of_search(workspace, make_options(num_trials=1), scripted())
     going_on.run()
-    assert "The checkpoint of the best trial, 0, is gone from" in going_on.observer.notes[0]
+    assert "The checkpoint of the best trial, 0, is missing from" in going_on.observer.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -275,8 +275,8 @@ def test_a_best_model_that_was_changed_is_told_and_its_files_come_back(workspace
     [
         ("{", "is no JSON"),
         ("[" * 60000, "is no JSON"),
-        ("3", "is no object such as"),
-        ('{"momentum": 1}', "there is no hyperparameter 'momentum': optimizer, loss, learning_rate"),
+        ("3", "is not an object such as"),
+        ('{"momentum": 1}', "unknown hyperparameter 'momentum', known are optimizer, loss, learning_rate"),
         ('{"optimizer": "lamb"}', "optimizer 'lamb' is not in the search space: adam, sgd"),
         ('{"learning_rate": 0.5}', "learning_rate 0.5 is not in the search space: 0.001 to 0.01"),
         ('{"learning_rate": true}', "learning_rate True is not in the search space"),

@@ -124,10 +124,10 @@ def test_quasi_random_points_fill_the_range_of_learning_rates_evenly():
 @pytest.mark.parametrize(
     ("name", "packages", "words"),
     [
-        (SamplerName.CMAES, {"cmaes"}, "--sampler cmaes needs cmaes: pip install cmaes, or take --sampler tpe"),
+        (SamplerName.CMAES, {"cmaes"}, "--sampler cmaes needs cmaes: pip install cmaes, or use --sampler tpe"),
         (SamplerName.GP, {"torch", "scipy"}, "--sampler gp needs torch and scipy: pip install torch scipy, or take"),
-        (SamplerName.GP, {"scipy"}, "--sampler gp needs scipy: pip install scipy, or take --sampler tpe"),
-        (SamplerName.QMC, {"scipy"}, "--sampler qmc needs scipy: pip install scipy, or take --sampler tpe"),
+        (SamplerName.GP, {"scipy"}, "--sampler gp needs scipy: pip install scipy, or use --sampler tpe"),
+        (SamplerName.QMC, {"scipy"}, "--sampler qmc needs scipy: pip install scipy, or use --sampler tpe"),
     ],
 )
 def test_a_package_that_a_sampler_lacks_is_named(monkeypatch, name, packages, words):

@@ -265,7 +265,7 @@ def test_earlier_results_come_back_if_nothing_has_worked(workspace, make_options
         search(workspace, make_options(), scripted(*[script(code=1)] * 2)).run()
     assert workspace.list_acc.read_text() == before
     assert workspace.best_checkpoint.exists()
-    assert "in their place again; what this one left is in" in told[-1]
+    assert "were restored; the files of this one are in" in told[-1]
     (failed,) = (workspace.root / "earlier").iterdir()
     assert "failed" in (failed / "list_acc.json").read_text()
 
@@ -308,8 +308,8 @@ def test_two_searches_in_one_folder_are_refused(workspace, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{}", "holds no list of trials"),
-        ("[]", "holds no list of trials"),
+        ("{}", "does not contain a list of trials"),
+        ("[]", "does not contain a list of trials"),
         ("{", "cannot be read"),
         ("[3]", "trial 0"),
         ('[{"max_acc": "high", "optimizer": "adam", "lr": 1, "loss": "bce", "epoch_max_acc": 1}]', "trial 0: max_acc"),

@@ -87,15 +87,15 @@ def test_a_file_is_read_into_dimensions(space_file):
         ("[x]\nlow = true\nhigh = 1", "low must be a number, not True"),
         ("[x]\nlow = 0\nhigh = 1\nstep = 2", "step must be above 0 and fit"),
         ("[x]\nlow = 0\nhigh = 1\nhihg = 2", "unknown key 'hihg': did you mean 'high'"),
-        ("[x]\nchoices = []", "and not empty"),
+        ("[x]\nchoices = []", "must be a non-empty list"),
         ("[x]\nchoices = [1, 1]", "has a value twice"),
         ("[x]\nchoices = [[1]]", "need names"),
-        ("[x]\nchoices = [1]\nlow = 1", "choices and low exclude each other"),
+        ("[x]\nchoices = [1]\nlow = 1", "choices and low cannot be combined"),
         ("[loss]\nchoices = ['dise']", "unknown loss 'dise': did you mean 'Dice'"),
-        ("[optimizer]\nlow = 1\nhigh = 2", "has names, no numbers"),
+        ("[optimizer]\nlow = 1\nhigh = 2", "takes names, not numbers"),
         ("[learning_rate]\nlow = 1.0\nhigh = 2.0\nwhen = {loss = 'bce'}", "every trial has one"),
-        ("[a]\nchoices=[1,2]\nwhen={b=1}\n[b]\nchoices=[1,2]\nwhen={a=1}", "lead back to itself"),
-        ("['optimizer.type']\nchoices=['adam']\n[optimizer]\nchoices=['sgd']", "optimizer stands there twice"),
+        ("[a]\nchoices=[1,2]\nwhen={b=1}\n[b]\nchoices=[1,2]\nwhen={a=1}", "are circular"),
+        ("['optimizer.type']\nchoices=['adam']\n[optimizer]\nchoices=['sgd']", "optimizer is there twice"),
     ],
 )
 def test_what_cannot_be_is_one_line(space_file, text, message):
@@ -307,7 +307,7 @@ def test_a_configuration_that_cannot_be_searched_is_one_line(workspace, tmp_path
 
 def test_what_is_said_twice_is_one_line(space_file):
     file = space_file("[optimizer]\nchoices = ['adam']")
-    with pytest.raises(OptionError, match="leave one out"):
+    with pytest.raises(OptionError, match="remove one"):
         SearchRequest(num_trials=1, num_epochs=1, optimizers="sgd", loss="bce", search_space=file).resolve()
     options = SearchRequest(num_trials=1, num_epochs=1, loss="bce", search_space=file).resolve()
     assert options.optimizers == ("adam",)

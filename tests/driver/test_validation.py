@@ -65,7 +65,7 @@ def test_a_split_is_kept_and_made_anew_the_same(workspace, options):
     shutil.rmtree(workspace.validation)
     hold_out_validation_images(options, workspace, told.append)
     assert files(workspace.validation / "test" / "inputs") == chosen
-    assert "4 of them choose epoch and trial" in told[-1]
+    assert "4 held out to select epoch and trial" in told[-1]
 
 
 def test_a_disk_without_links_gets_copies(workspace, options, monkeypatch):
@@ -88,7 +88,7 @@ def test_trials_see_the_validation_images_and_inference_the_test_images(workspac
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -1.0, float("nan")])
 def test_a_fraction_that_is_none(make_options, fraction):
-    with pytest.raises(OptionError, match="must lie between 0 and 1"):
+    with pytest.raises(OptionError, match="must be between 0 and 1"):
         check_validation_fraction(make_options(validation_fraction=fraction))
 
 

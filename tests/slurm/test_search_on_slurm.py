@@ -239,10 +239,10 @@ def test_a_requeued_worker_goes_on_and_its_running_trial_runs_again(type_in, wor
     records = check_results(workspace, 1)
     assert [record.tried_again for record in records] == [True, True, True, False]
     assert all(record.point == records[0].point for record in records)
-    reasons = ["interrupted", "interrupted", "the search was killed while it ran"]
+    reasons = ["interrupted", "interrupted", "the search was killed while the trial was running"]
     assert [record.reason for record in records[:3]] == reasons
     for number, reason in enumerate(reasons):
-        assert f"Trial {number} broken off, to be tried again: {reason}" in output
+        assert f"Trial {number} interrupted, to be retried: {reason}" in output
 
 
 def test_the_job_goes_on_without_the_command_which_follows_it_when_it_is_typed_again(type_in, workspace):
@@ -251,17 +251,21 @@ def test_the_job_goes_on_without_the_command_which_follows_it_when_it_is_typed_a
     output = finish(type_in(1, 8, *later, "--no-wait"))
     (job,) = squeue("PENDING")
     assert f"Job {job} is submitted: 1 worker" in output
-    assert output.splitlines()[-1] == f"The same command without --no-wait follows it, scancel {job} ends it"
+    assert (
+        output.splitlines()[-1] == f"To monitor it, run the same command without --no-wait; to cancel it, scancel {job}"
+    )
     output = finish(type_in(1, 8, "--fresh"), code=5)
     assert f"Error: job {job} works on the search in this folder" in output
     for number in (signal.SIGHUP, signal.SIGINT):
         process = type_in(1, 8, *later)
-        assert f"Job {job} works on this search already" in read_until(process, f"Job {job}: 1 pending (BeginTime)")
+        assert f"Job {job} is already working on this search" in read_until(
+            process, f"Job {job}: 1 pending (BeginTime)"
+        )
         process.send_signal(number)
         *_, follow, cancel, end = finish(process, code=128 + number).splitlines()
-        assert follow == f"Job {job} goes on without this command: the same command follows it again,"
-        assert cancel == f"scancel {job} ends it, and what its trials have brought by then is kept"
-        assert end == f"Error: stopped by {number.name}; what had finished is kept"
+        assert follow == f"Job {job} continues to run. To monitor it, run the same command again;"
+        assert cancel == f"to cancel it, scancel {job}. Finished trials are kept."
+        assert end == f"Error: stopped by {number.name}; finished work is kept"
     subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
     assert "is submitted" not in finish(type_in(1, 8, *later))
     check_results(workspace, 1)
@@ -274,7 +278,7 @@ def test_a_cancelled_job_leaves_no_process_and_the_same_command_goes_on(type_in,
     assert (
         finish(process, code=143)
         .splitlines()[-1]
-        .startswith("Error: the worker has failed: stopped by SIGTERM; what had finished is kept (log: slurm/")
+        .startswith("Error: the worker has failed: stopped by SIGTERM; finished work is kept (log: slurm/")
     )
     wait_for(lambda: processes_in(workspace) == [])
     finish(type_in(1, 120))
@@ -284,7 +288,7 @@ def test_a_cancelled_job_leaves_no_process_and_the_same_command_goes_on(type_in,
 def test_the_failure_of_all_workers_reaches_the_person(type_in, workspace):
     output = finish(type_in(2, 1, "--workers", "2", "--gpu"), code=69)
     assert re.fullmatch(
-        r"Error: all 2 workers have failed, the last one: --gpu was given, but nvidia-smi finds no GPU here: "
+        r"Error: all 2 workers failed, the last one: --gpu was given, but nvidia-smi finds no GPU: "
         r"leave it out to use the CPU \(log: slurm/\d+_1_0_log.out\)",
         output.splitlines()[-1],
     )
@@ -293,7 +297,5 @@ def test_the_failure_of_all_workers_reaches_the_person(type_in, workspace):
 def test_what_slurm_refuses_is_one_line_and_moves_nothing(type_in, workspace):
     workspace.list_acc.write_text("of an earlier search")
     output = finish(type_in(1, 1, "--fresh", "--slurm-partition", "nowhere"), code=69)
-    assert output.splitlines()[-1].startswith(
-        "Error: Slurm does not take the job: invalid partition specified: nowhere"
-    )
+    assert output.splitlines()[-1].startswith("Error: Slurm rejected the job: invalid partition specified: nowhere")
     assert workspace.list_acc.read_text() == "of an earlier search"

@@ -68,10 +68,10 @@ def commands(workspace) -> list[list[str]]:
 def test_the_workers_join_the_study_that_the_command_has_begun(search, journal, workspace):
     plan = replace(ON_SLURM, study=StudyChoice(enqueued=('{"optimizer": "sgd"}',)))
     told = search(plan, ("--seed", "5", "--executor", "slurm", "--enqueue", '{"optimizer": "sgd"}', "--workers=2"))
-    assert told[0] == "Study rml-optimization in trials/study.journal: 0 trials have ended, 0 run elsewhere"
+    assert told[0] == "Study rml-optimization in trials/study.journal: 0 trials have finished, 0 are running elsewhere"
     assert told[-2:] == [
         "Job 77 is submitted: 2 workers, logs in slurm/77_*_log.out",
-        "The same command without --no-wait follows it, scancel 77 ends it",
+        "To monitor it, run the same command without --no-wait; to cancel it, scancel 77",
     ]
     assert recall(workspace) == JobArray("77", 2, workspace.cluster_jobs)
     first, second = commands(workspace)
@@ -91,7 +91,7 @@ def test_the_same_command_goes_on_with_the_study(search, journal, workspace):
     assert not (workspace.root / "earlier").exists()
     with pytest.raises(StudyError, match=r"--num-epochs.*: give the same options, or --fresh$"):
         search(num_epochs=9)
-    with pytest.raises(StudyError, match=r"are of another study: --fresh moves them to earlier/$"):
+    with pytest.raises(StudyError, match=r"belong to another study: --fresh moves them to earlier/$"):
         search(replace(ON_SLURM, shared=SharedChoice(SHARED_JOURNAL, "other")))
     assert workspace.study_mark.read_text() == f"{identity}\n"
 
@@ -126,10 +126,10 @@ def test_results_of_another_search_move_aside_and_back_where_slurm_refuses_the_j
 
 def test_no_more_workers_are_submitted_than_trials_are_left(search, workspace):
     plan = replace(ON_SLURM, slurm=SlurmOptions(32, waits=False))
-    assert "Trials left to run: 5, for which 5 workers will do" in search(plan, num_trials=5)
+    assert "Trials left to run: 5, which need only 5 workers" in search(plan, num_trials=5)
     assert recall(workspace).num_workers == 5
     plan = replace(plan, jobs=JobChoice(2))
-    assert "Trials left to run: 5, for which 3 workers will do" in search(plan, num_trials=5)
+    assert "Trials left to run: 5, which need only 3 workers" in search(plan, num_trials=5)
     assert not any("will do" in line for line in search(num_trials=5))
 
 
@@ -140,7 +140,7 @@ def test_a_signal_while_the_workers_are_submitted_undoes_nothing(search, program
     programs(sbatch=f"kill -INT {os.getpid()}; sleep 0.2; echo Submitted batch job 77")
     with pytest.raises(Interrupted), interruptible():
         search()
-    assert search.told[-2].startswith("Job 77 goes on without this command")
+    assert search.told[-2].startswith("Job 77 continues to run")
     assert recall(workspace).job_id == "77"
     assert workspace.shared_journal.exists()
     assert not workspace.list_acc.exists()
@@ -174,8 +174,10 @@ def test_a_command_that_was_killed_before_it_marked_the_folder_leaves_nothing_th
 def test_workers_at_work_are_followed_and_nobody_starts_over_meanwhile(search, programs, workspace):
     search()
     programs(squeue="echo '77|0|RUNNING|None'", sbatch="echo Submitted batch job 78")
-    assert search()[0] == "Job 77 works on this search already"
-    with pytest.raises(WorkspaceInUseError, match="job 77 works on the search in this folder: end it with scancel 77"):
+    assert search()[0] == "Job 77 is already working on this search"
+    with pytest.raises(
+        WorkspaceInUseError, match="job 77 is working on the search in this folder: cancel it with scancel 77"
+    ):
         search(replace(ON_SLURM, study=StudyChoice(is_fresh=True)))
     with pytest.raises(StudyError, match="--num-epochs"):
         search(num_epochs=9)
@@ -202,7 +204,7 @@ def test_no_password_is_left_beside_the_results(search, workspace):
 
 
 def test_what_one_place_must_do_is_refused():
-    with pytest.raises(OptionError, match="leave it out with --executor slurm"):
+    with pytest.raises(OptionError, match="does not work with --executor slurm"):
         replace(ON_SLURM, confirm=ConfirmOptions(2))
     with pytest.raises(OptionError, match="--fresh"):
         SearchPlan(StudyChoice(is_fresh=True), shared=SharedChoice("x.journal"), slurm=SlurmOptions())

@@ -46,7 +46,7 @@ def test_news_are_told_once():
     assert progress.tell_news()
     assert told[1:] == [
         "Trial 1 complete after 12 s: accuracy 0.750 in epoch 3, the best so far; 4 of 3",
-        "Trial 2 broken off, to be tried again: interrupted",
+        "Trial 2 interrupted, to be retried: interrupted",
         "Trial 3 failed after 12 s: the loss is NaN; 4 of 3",
         "Trial 4 pruned after 12 s: accuracy 0.600 in epoch 3 (best 0.750, trial 1); 4 of 3",
     ]
@@ -80,7 +80,7 @@ def test_a_silent_controller_is_asked_again(array, monkeypatch):
     follow(array, Progress(list, 3, told.append), told.append)
     assert told == [
         "Job 7: 1 running, 1 ended",
-        "squeue fails: no contact; asked again until it answers",
+        "squeue failed: no contact; retrying until it responds",
         "Job 7: 1 running, 1 ended",
         "Job 7: 2 ended",
     ]
@@ -95,7 +95,7 @@ def test_workers_that_wait_for_nothing_are_taken_out_of_the_queue(array, monkeyp
     told: list[str] = []
     follow(array, Progress(lambda: [RECORD], 1, told.append), told.append)
     assert cancelled == [array]
-    assert "All trials have run: 1 of the workers need not start any more" in told
+    assert "All trials have run: 1 pending workers are cancelled" in told
 
 
 @pytest.mark.parametrize(
@@ -125,18 +125,18 @@ def test_all_workers_failed_is_one_line_with_the_last_ones_exit_code(array):
     write_end(array, 1, f"{RUN}Error: no network file\n{END}", 66)
     with pytest.raises(EngineFailedError) as caught:
         tell_end(array, has_enough=False, show=lambda _text: None)
-    assert str(caught.value).startswith("all 2 workers have failed, the last one: no network file (log: ")
+    assert str(caught.value).startswith("all 2 workers failed, the last one: no network file (log: ")
     assert str(caught.value).endswith("slurm/7_1_0_log.out)")
     assert caught.value.exit_code == 66
 
 
 def test_one_failure_is_told_and_so_is_an_early_end(array):
-    write_end(array, 0, f"{RUN}The search has ended before 3 trials: 5 s are over (--timeout)\n{END}", 0)
+    write_end(array, 0, f"{RUN}The search ended before 3 trials: time limit of 5 s reached (--timeout)\n{END}", 0)
     write_end(array, 1, RUN, -9)
     told: list[str] = []
     tell_end(array, has_enough=False, show=told.append)
-    assert told[0].startswith("Worker 1 has failed: it was ended by SIGKILL (log: ")
-    assert told[1:] == ["The search has ended before 3 trials: 5 s are over (--timeout)"]
+    assert told[0].startswith("Worker 1 failed: it was stopped by SIGKILL (log: ")
+    assert told[1:] == ["The search ended before 3 trials: time limit of 5 s reached (--timeout)"]
 
 
 def test_a_worker_that_never_began_has_not_failed(array):

@@ -99,9 +99,7 @@ def test_sbatch_refuses_in_one_line_and_nothing_is_left(programs, workspace, cap
         "sbatch: error: invalid partition specified: x\\nsbatch: error: Batch job submission failed: Invalid partition"
     )
     programs(sbatch=f"printf '{words}\\n' >&2; exit 1", srun="true")
-    message = (
-        "^Slurm does not take the job: invalid partition specified: x; Batch job submission failed: Invalid partition$"
-    )
+    message = "^Slurm rejected the job: invalid partition specified: x; Batch job submission failed: Invalid partition$"
     with pytest.raises(RuntimeUnavailableError, match=message):
         submit(["python"], SlurmOptions(2, "x"), workspace)
     assert list(workspace.cluster_jobs.iterdir()) == []

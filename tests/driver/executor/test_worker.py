@@ -45,7 +45,7 @@ def test_without_a_variable_that_it_needs_no_driver_is_started(job, monkeypatch,
     monkeypatch.chdir(job)
     monkeypatch.delenv("RML_STORAGE", raising=False)
     assert Worker(command, ["RML_STORAGE"])() == 2
-    assert capsys.readouterr().out.startswith("Error: the job has no variable RML_STORAGE")
+    assert capsys.readouterr().out.startswith("Error: the job lacks the variable RML_STORAGE")
     assert not (job / "started").exists()
     monkeypatch.setenv("RML_STORAGE", "somewhere")
     assert Worker(command, ["RML_STORAGE"])() == 0

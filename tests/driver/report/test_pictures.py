@@ -104,10 +104,10 @@ def test_images_that_are_gone(predicted):
     (workspace.root / "data/test/inputs/good.png").unlink()
     gallery = load_gallery(workspace)
     assert gallery.pictures == ()
-    assert "No picture could be made" in gallery.reason
+    assert "The predictions cannot be drawn" in gallery.reason
 
 
 def test_a_file_that_holds_no_predictions(predicted):
     workspace = predicted(good=0)
     (workspace.predictions / "output_1.h5").write_text("nothing")
-    assert "no readable HDF5 file" in load_gallery(workspace).reason
+    assert "not a readable HDF5 file" in load_gallery(workspace).reason

@@ -90,7 +90,7 @@ def test_where_in_a_range_the_best_lie(study, trial):
 
 def test_steps_of_the_history(study, trial):
     found = study(trial(0, [0.5]), trial(1, [0.4]), trial(2, [0.7]), trial(3, [0.7]))
-    assert words.describe_history(found).endswith("The best was in turn trial 0 (0.500), trial 2 (0.700).")
+    assert words.describe_history(found).endswith("The best trials were, in order, trial 0 (0.500), trial 2 (0.700).")
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_one_value_has_no_importance(study, trial):
 def test_cost_in_words(study, trial):
     found = study(trial(0, [0.1, 0.2, 0.3, 0.4], seconds=80), trial(1, [0.1], State.PRUNED, seconds=20))
     text = words.describe_cost(cost_of(found), found.num_epochs)
-    assert "1 min 40 s in all, for 5 epochs of training, 20 s an epoch" in text
-    assert "stopped early would have trained 3 more epochs, about 1 min." in text
+    assert "1 min 40 s in total, for 5 epochs of training, 20 s per epoch" in text
+    assert "Stopping trials early saved 3 epochs, about 1 min." in text
 
 
 def test_cost_without_pruning_recommends_nothing(study, trial):
@@ -134,4 +134,4 @@ def test_cost_without_pruning_recommends_nothing(study, trial):
 def test_trials_that_were_broken_off_have_not_failed_for_good(study, trial):
     broken_off = [replace(trial(number, [], State.FAILED), tried_again=True) for number in (0, 1)]
     found = study(*broken_off, trial(2, [], State.FAILED), trial(3, [0.5]))
-    assert words.describe_states(found) == "4 trials: 1 complete, 3 failed (2 of them tried again)"
+    assert words.describe_states(found) == "4 trials: 1 complete, 3 failed (2 of them retried)"

@@ -95,7 +95,7 @@ def test_two_objectives(search, workspace, script):
     assert [trial.number for trial in summary.front] == [0, 1]
     assert [trial.num_epochs for trial in summary.trials] == [3, 3, 3]
     text = text_of(write_report(workspace).read_text(encoding="utf-8"))
-    assert re.search(r"No other trial is more accurate and quicker than trial 0 \(0\.900, .*\) and trial 1 \(0", text)
+    assert re.search(r"Pareto front, .*: trial 0 \(0\.900, .*\) and trial 1 \(0", text)
     assert "there are no learning curves" in text
 
 
@@ -131,7 +131,7 @@ def test_a_running_trial_is_said_to_run(search, workspace, script):
         database.execute("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL")
         database.commit()
     page = write_report(workspace).read_text(encoding="utf-8")
-    assert "1 trial had not ended" in text_of(page)
+    assert "1 trial had not finished" in text_of(page)
 
 
 def test_the_page_answers_the_questions(search, workspace, script):
@@ -145,7 +145,7 @@ def test_the_page_answers_the_questions(search, workspace, script):
     assert "3 trials: 2 complete, 1 failed" in text
     assert "rml_optimization.py infer" in text  # no predictions yet
     assert "RMLDNN_SEED=5 rmldnn --config=trials/0000/config.json" in text
-    assert re.search(r"Precision\s+the engine's own", text)
+    assert re.search(r"Precision\s+the engine's default", text)
 
 
 def test_the_page_refers_to_nothing_outside(search, workspace, script):
@@ -169,7 +169,7 @@ def test_without_the_study_the_list_of_trials_is_enough(workspace):
         0.002,
     )
     page = write_report(workspace).read_text(encoding="utf-8")
-    assert "No accuracy of an epoch is stored" in page
+    assert "No per-epoch accuracies are stored" in page
     assert "The command was not recorded" in page
 
 
@@ -200,7 +200,7 @@ def test_a_database_that_holds_something_else(workspace):
         database.execute("CREATE TABLE cakes (name TEXT)")
         database.commit()
     before = workspace.study_database.read_bytes()
-    with pytest.raises(NoResultsError, match="holds no study"):
+    with pytest.raises(NoResultsError, match="contains no study"):
         read_summary(workspace)
     assert workspace.study_database.read_bytes() == before
 
@@ -232,7 +232,7 @@ def test_a_report_that_fails_is_one_line_after_a_search_that_worked(search, work
 
     monkeypatch.setattr(page, "write_report", fail)
     search(script([0.5]), plan=SearchPlan())
-    assert capsys.readouterr().out.splitlines()[-1] == "No report was written: no ink; `report` writes it again"
+    assert capsys.readouterr().out.splitlines()[-1] == "Cannot write the report: no ink; `report` tries again"
 
 
 def test_a_report_moves_aside_with_its_search(search, workspace, script):

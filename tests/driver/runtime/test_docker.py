@@ -19,7 +19,7 @@ RUN = EngineRun(Path("trials/0000/config.json"))
 
 def test_no_engine_is_one_line_that_says_what_to_do(workspace, monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
-    with pytest.raises(RuntimeUnavailableError, match=r"no Docker engine answers .*--runtime local") as caught:
+    with pytest.raises(RuntimeUnavailableError, match=r"no Docker engine responds .*--runtime local") as caught:
         docker.DockerRuntime(workspace, "x", gpu=False).prepare(print)
     assert "\n" not in str(caught.value)
 
@@ -130,14 +130,17 @@ def test_an_image_that_is_here_is_not_pulled(workspace, engine):
 def test_a_pull_that_fails_is_one_line(workspace, engine, answer):
     image = "/images/a/b:1/json"
     engine({("GET", image): [(404, {"message": "No such image"})], ("POST", "/images/create"): [answer]})
-    message = r"^the image a/b:1 is neither here nor to be pulled \(manifest for a/b:1 not found\): build ours"
+    message = r"^the image a/b:1 is not on this machine and cannot be pulled \(manifest for a/b:1 not found\): build this project's"
     with pytest.raises(RuntimeUnavailableError, match=message):
         docker.DockerRuntime(workspace, "a/b:1", gpu=False).prepare(lambda line: None)
 
 
 @pytest.mark.parametrize(
     ("num_procs", "message"),
-    [(1, "has no command rmldnn: it is no image"), (2, "has no command mpirun, which --num-procs above 1 needs")],
+    [
+        (1, "has no command rmldnn: it is not an rmldnn image"),
+        (2, "has no command mpirun, needed for --num-procs above 1"),
+    ],
 )
 def test_the_program_that_is_missing_is_named(workspace, engine, num_procs, message):
     engine(

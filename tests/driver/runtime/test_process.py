@@ -56,7 +56,7 @@ def test_exit_code_and_signal_are_told(tmp_path):
     with run("import os; os.kill(os.getpid(), 9)", tmp_path) as engine:
         list(engine.lines())
         ended = engine.wait()
-    assert (ended.code, ended.note) == (-9, "the engine was ended by SIGKILL")
+    assert (ended.code, ended.note) == (-9, "the engine was stopped by SIGKILL")
 
 
 def test_arguments_pass_no_shell(tmp_path):

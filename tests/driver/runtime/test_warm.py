@@ -159,7 +159,7 @@ def test_a_death_costs_the_trial_alone(workspace, warm, train, victim):
     result = train(
         warm, 0, epochs=FOREVER, on_epoch=lambda epoch: epoch.epoch == 1 and os.kill(victim(workspace), signal.SIGKILL)
     )
-    assert (result.state, result.reason) == (TrialState.FAILED, "the engine was ended by SIGKILL")
+    assert (result.state, result.reason) == (TrialState.FAILED, "the engine was stopped by SIGKILL")
     assert result.is_machines_fault
     assert train(warm, 1).state is TrialState.COMPLETE
     assert is_soon_true(lambda: list(processes_of(workspace)) == [worker_of(workspace)])

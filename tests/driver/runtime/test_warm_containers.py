@@ -111,7 +111,7 @@ def test_a_death_costs_the_trial_alone(warm, train, containers, dies):
                 os.kill(run_in(container), signal.SIGKILL)
 
     result = train(warm, 0, epochs=FOREVER, on_epoch=kill, slot=ONE_THREAD)
-    assert (result.state, result.reason) == (TrialState.FAILED, "the engine was ended by SIGKILL")
+    assert (result.state, result.reason) == (TrialState.FAILED, "the engine was stopped by SIGKILL")
     assert result.is_machines_fault
     assert train(warm, 1, slot=ONE_THREAD).state is TrialState.COMPLETE
     assert len(containers()) == 1

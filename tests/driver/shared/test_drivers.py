@@ -107,7 +107,7 @@ def test_three_drivers_one_of_them_killed(database, place, request, tmp_path):
     check_same(workspaces)
     texts = [output(workspaces[0], "first"), output(workspaces[1], "second"), output(workspaces[2], "again")]
     assert len({table(text) for text in texts}) == 1
-    assert sum(text.count("of a driver that is lost: tried again first") for text in texts) == 1
+    assert sum(text.count("of a lost driver: retried first") for text in texts) == 1
     assert "geheim" not in "".join(texts)
     for workspace in workspaces:
         leaked = [path for path in workspace.root.rglob("*") if path.is_file() and b"geheim" in path.read_bytes()]

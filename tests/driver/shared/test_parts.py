@@ -147,7 +147,7 @@ def test_a_prefix_keeps_to_its_part_of_a_bucket(tmp_path):
 
 def test_places_that_share_nothing(tmp_path):
     storage = optuna.storages.InMemoryStorage()
-    for place, message in (("gs://bucket", "takes a folder or s3://"), ("s3://", "name a bucket")):
+    for place, message in (("gs://bucket", "takes a folder or s3://"), ("s3://", "give a bucket")):
         with pytest.raises(OptionError, match=message):
             open_model_store(place, storage)
     (tmp_path / "file").touch()

@@ -94,7 +94,7 @@ def test_what_a_lost_driver_ran_is_tried_again_once_though_two_notice(join):
     again = [second.ask(), third.ask()]
     assert [one.hyperparameters == suggestion.hyperparameters for one in again] == [True, False]
     assert [(record.number, record.tried_again) for record in second.records()] == [(suggestion.number, True)]
-    assert told.count("1 trial of a driver that is lost: tried again first") == 1
+    assert told.count("1 trial of a lost driver: retried first") == 1
 
 
 def test_a_driver_that_beats_is_not_lost_however_long_its_trial_takes(join):
@@ -128,7 +128,7 @@ def test_who_comes_back_after_it_was_taken_for_lost_changes_nothing(join):
     late.finish(result(suggestion, 0.99), None)
     other.finish(result(again, 0.6), None)
     assert [record.max_acc for record in late.records()] == [None, 0.6]
-    assert told[-1] == "Trial 0: others had taken this driver for lost, and have tried again"
+    assert told[-1] == "Trial 0: other drivers considered this driver lost and retried it"
 
 
 def test_a_trial_that_was_being_drawn_when_its_driver_died_runs_again(join):
@@ -194,10 +194,10 @@ def test_points_asked_for_by_two_drivers_are_tried_once(join):
     ("storage", "message"),
     [
         ("study.db", "--storage takes postgresql://"),
-        ("sqlite:///study.db", "not sqlite, it serves one machine only"),
+        ("sqlite:///study.db", "not sqlite, which works on one machine only"),
         ("oracle://host/db", "not oracle, use postgresql"),
         ("postgresql://user:geheim@host", r"postgresql://user:\*\*\*@host names no database"),
-        ("journal://", "name a file after journal://"),
+        ("journal://", "give a file name after journal://"),
     ],
 )
 def test_addresses_that_are_none(join, storage, message):
@@ -209,10 +209,10 @@ def test_a_journal_that_cannot_be_used_is_one_line(join, tmp_path):
     with pytest.raises(StudyError, match=r"none/x\.journal cannot be used \(No such file or directory\)"):
         join(storage=f"{tmp_path}/none/x.journal")
     (tmp_path / "text.journal").write_text("no journal at all\nnor here\n")
-    with pytest.raises(StudyError, match=r"text\.journal is no journal of Optuna's"):
+    with pytest.raises(StudyError, match=r"text\.journal is not an Optuna journal"):
         join(storage=f"{tmp_path}/text.journal")
     (tmp_path / "number.journal").write_text("12\n")
-    with pytest.raises(StudyError, match="is no journal of Optuna's"):
+    with pytest.raises(StudyError, match="is not an Optuna journal"):
         join(storage=f"{tmp_path}/number.journal")
 
 
@@ -223,7 +223,7 @@ def test_a_database_that_cannot_be_used_is_one_line_without_its_password(join, s
             "geheim", "falsch"
         ): "(authentication failed|Access denied).*check the user and the password",
         server.url.removesuffix("optuna") + "nothing": "nothing.*: (create it first|check the user and the password)",
-        server.url.replace(str(server.port), "1"): "check the host and the port, and whether the server runs",
+        server.url.replace(str(server.port), "1"): "check the host and port, and whether the server is running",
     }
     for url, message in cases.items():
         with pytest.raises(StudyError, match=message) as caught:

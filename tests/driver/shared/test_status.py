@@ -84,7 +84,7 @@ def driver(tmp_path):
 def test_a_study_of_another_program_is_none_of_a_search(workspace):
     storage = f"sqlite:///{workspace.study_database}"
     study = optuna.create_study(study_name="theirs", storage=storage)
-    with pytest.raises(NoResultsError, match="the study theirs is empty: no search has begun in it"):
+    with pytest.raises(NoResultsError, match="the study theirs is empty: no search has been started in it"):
         folder_progress(workspace)
     study.tell(study.ask(), 0.5)
     with pytest.raises(NoResultsError, match="the study theirs was made by another program"):
@@ -127,7 +127,7 @@ def test_a_real_search_at_work_and_killed(driver):
     assert files_of(workspace.root) == before
     assert left.is_running is False
     assert [trial.is_left for trial in left.running] == [True, True]
-    assert "No search is running now: 2 trials had not ended, the same command goes on" in text
+    assert "No search is running: 2 trials had not finished, run the same command again to resume" in text
     assert text.count("was killed") == 2
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 80
@@ -144,7 +144,7 @@ def test_a_search_that_has_ended(search, script, workspace):
     assert [failure["trial"] for failure in document["failures"]] == [2]
     assert document["settings"].startswith("3 trials of 9 epochs, adam|sgd, bce|dice, lr 0.001-0.01, 256x256, batch ")
     assert (document["running"], document["front"], document["confirmation"]) == ([], None, None)
-    assert document["notes"] == ["No search is running now"]
+    assert document["notes"] == ["No search is running"]
 
 
 def test_two_objectives_have_a_front(search, script, workspace):
@@ -189,10 +189,10 @@ def test_during_the_confirmation_the_search_is_running(workspace, make_options, 
 
 
 def test_where_there_is_no_search(tmp_path):
-    with pytest.raises(NoResultsError, match=r"there is no .*study\.db, so no search has begun in this folder"):
+    with pytest.raises(NoResultsError, match=r"there is no .*study\.db, so no search has been started in this folder"):
         folder_progress(Workspace(tmp_path))
     (tmp_path / "study.db").write_bytes(b"")
-    with pytest.raises(NoResultsError, match="holds no study"):
+    with pytest.raises(NoResultsError, match="contains no study"):
         folder_progress(Workspace(tmp_path))
     (tmp_path / "study.db").write_text("no database at all, and long enough to be looked at " * 99)
     with pytest.raises(StudyError, match="not a database"):
@@ -226,10 +226,10 @@ def test_a_shared_study_in_a_journal(join, tmp_path, workspace):
     ended = storage_progress(SharedChoice(f"journal://{place}"))
     assert ended.is_running is False
     assert [trial.is_left for trial in ended.running] == [True, True]
-    with pytest.raises(NoResultsError, match=r"no study other: there are rml-optimization, see --study-name"):
+    with pytest.raises(NoResultsError, match=r"no study other: it contains rml-optimization; see --study-name"):
         storage_progress(SharedChoice(f"journal://{place}", "other"))
     workspace.study_mark.write_text("x")
-    with pytest.raises(NoResultsError, match="its study is elsewhere, name it by --storage"):
+    with pytest.raises(NoResultsError, match="its study is elsewhere; give it with --storage"):
         folder_progress(workspace)
 
 
@@ -239,7 +239,7 @@ def test_the_folder_of_a_search_on_a_cluster_tells_of_its_journal(join, workspac
     progress = folder_progress(workspace)
     assert (progress.num_trials, progress.is_running, len(progress.running)) == (4, True, 1)
     workspace.shared_journal.write_text("")
-    with pytest.raises(NoResultsError, match=r"trials/study\.journal holds no study rml-optimization"):
+    with pytest.raises(NoResultsError, match=r"trials/study\.journal contains no study rml-optimization"):
         folder_progress(workspace)
 
 
@@ -284,7 +284,7 @@ def test_what_is_not_there_is_not_made(tmp_path):
 @pytest.mark.database
 def test_a_shared_study_in_a_database(postgres, join):
     empty = postgres.url.removesuffix("optuna") + "template1"
-    with pytest.raises(NoResultsError, match="holds no study: no search has begun there"):
+    with pytest.raises(NoResultsError, match="contains no study: no search has been started there"):
         storage_progress(SharedChoice(empty))
     url = sqlalchemy.make_url(empty).set(drivername="postgresql+psycopg")
     engine = sqlalchemy.create_engine(url)

@@ -97,7 +97,7 @@ def test_half_a_line_that_a_full_disk_has_left_does_not_spoil_a_journal(join, tm
 def test_another_file_is_not_cut_off(join, tmp_path):
     text = tmp_path / "text.journal"
     text.write_text("no line end")
-    with pytest.raises(StudyError, match=r"text\.journal is no journal of Optuna's"):
+    with pytest.raises(StudyError, match=r"text\.journal is not an Optuna journal"):
         join(storage=str(text))
     assert text.read_text() == "no line end"
 
@@ -105,7 +105,7 @@ def test_another_file_is_not_cut_off(join, tmp_path):
 def test_another_file_whose_line_has_an_end_is_not_written_to(join, tmp_path):
     text = tmp_path / "text.journal"
     text.write_text("a line\n")
-    with pytest.raises(StudyError, match=r"text\.journal is no journal of Optuna's"):
+    with pytest.raises(StudyError, match=r"text\.journal is not an Optuna journal"):
         join(storage=str(text))
     assert text.read_text() == "a line\n"
 
@@ -206,7 +206,7 @@ def test_a_search_that_only_waits_says_that_its_time_is_over(join, workspace, ma
     search = Search(make_options(num_trials=1), workspace, None, waiting, None, Limits(search_seconds=1.0))
     search._started = time.monotonic() - 2.0
     assert not search._waits_for_others()
-    assert search.ended_early == "1 s are over (--timeout)"
+    assert search.ended_early == "time limit of 1 s reached (--timeout)"
 
 
 def test_a_checkpoint_on_another_machine_is_not_looked_for_here(join, workspace):

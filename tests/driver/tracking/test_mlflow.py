@@ -175,13 +175,16 @@ def test_a_server_that_goes_away_does_not_end_a_search_and_gets_the_rest_later(
         assert search_tracked(scripted(script([0.5])), choice, num_trials=1) == []
         server.stop()
         away, rest = search_tracked(scripted(script([0.6]), script([0.75])), choice, num_trials=3)
-        assert away.startswith(f"MLflow at {server.address} cannot be logged to now, and the search goes on: ")
-        assert rest == f"Not all of this search is in MLflow at {server.address}: the same command logs the rest"
+        assert away.startswith(f"MLflow at {server.address} is unavailable, the search continues without it: ")
+        assert (
+            rest
+            == f"Not everything was logged to MLflow at {server.address}: run the same command again to log the rest"
+        )
         assert workspace.best_checkpoint.read_text().endswith("0002/checkpoints: epoch 1")
         assert list(runs(database)) == [0]
         server.start()
         notes = search_tracked(scripted(), choice, num_trials=3)
-        assert notes == ["All 3 trials have run: a larger --num-trials adds more"]
+        assert notes == ["All 3 trials have run: increase --num-trials to add more"]
         accuracies = {number: metrics["accuracy"] for number, (_, metrics) in sorted(runs(server.address).items())}
         assert accuracies == {0: [(1, 0.5)], 1: [(1, 0.6)], 2: [(1, 0.75)]}
     finally:

@@ -97,11 +97,11 @@ def test_a_folder_that_cannot_be_written_does_not_end_a_search(search_tracked, s
     choice = TrackingChoice(tensorboard=tmp_path / "file" / "runs")
     first, last = search_tracked(scripted(script([0.5]), script([0.6])), choice)
     assert first.startswith(
-        f"TensorBoard's folder {choice.tensorboard} cannot be logged to now, and the search goes on:"
+        f"TensorBoard's folder {choice.tensorboard} is unavailable, the search continues without it:"
     )
     assert (
         last
-        == f"Not all of this search is in TensorBoard's folder {choice.tensorboard}: the same command logs the rest"
+        == f"Not everything was logged to TensorBoard's folder {choice.tensorboard}: run the same command again to log the rest"
     )
     assert workspace.best_checkpoint.exists()
 
@@ -124,5 +124,5 @@ def test_the_command_logs_and_a_problem_is_one_line_among_the_others(
     assert [run.curves["accuracy"] for run in runs(folder).values()] == [[(1, 0.5)]]
     (tmp_path / "file").touch()
     told = search(2, tmp_path / "file" / "runs")
-    assert sum("cannot be logged to now, and the search goes on: Not a directory" in line for line in told) == 1
+    assert sum("is unavailable, the search continues without it: Not a directory" in line for line in told) == 1
     assert any("| 0.750" in line for line in told)

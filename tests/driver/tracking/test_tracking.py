@@ -86,7 +86,7 @@ def test_a_place_that_comes_back_gets_all_and_the_problem_is_told_once(place, ob
     place.is_away = False
     observer.close()
     assert place.begun == [0, 1, 2, 3, 4]
-    assert observer.notes == ["a place cannot be logged to now, and the search goes on: nobody is there"]
+    assert observer.notes == ["a place is unavailable, the search continues without it: nobody is there"]
 
 
 def test_a_place_that_stays_away_is_told_at_the_end_again(place, observer):
@@ -96,8 +96,8 @@ def test_a_place_that_stays_away_is_told_at_the_end_again(place, observer):
     observer.close()
     assert time.monotonic() - started < tracking.PAUSE_SECONDS / 2
     assert observer.notes == [
-        "a place cannot be logged to now, and the search goes on: nobody is there",
-        "Not all of this search is in a place: the same command logs the rest",
+        "a place is unavailable, the search continues without it: nobody is there",
+        "Not everything was logged to a place: run the same command again to log the rest",
     ]
 
 
@@ -109,7 +109,7 @@ def test_a_place_that_does_not_answer_holds_nothing_up(place, observer, monkeypa
         observer.trial_started(number, 1, POINT)
     observer.close()
     assert time.monotonic() - started < 5
-    assert observer.notes == ["Not all of this search is in a place: the same command logs the rest"]
+    assert observer.notes == ["Not everything was logged to a place: run the same command again to log the rest"]
     place.may_go_on.set()
 
 
@@ -119,7 +119,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(tmp_path, monkeypatch)
     with pytest.raises(OptionError, match="is no folder"):
         TrackingChoice(tensorboard=file)
     for address in ("mlruns", "file:///mlruns", "", "htp://host", "http://"):
-        with pytest.raises(OptionError, match=r"but http://HOST:PORT or a database such as sqlite:///mlflow\.db"):
+        with pytest.raises(OptionError, match=r"is not http://HOST:PORT or a database such as sqlite:///mlflow\.db"):
             TrackingChoice(mlflow=address)
     for address in ("https://host:5000/a", "sqlite:///a.db", "postgresql+psycopg://me@host/b", "databricks"):
         assert TrackingChoice(mlflow=address).mlflow == address
