@@ -7,7 +7,7 @@ _PAIRED = "if it differs from ``type``"
 _OPTIMIZER = {
     "type": "Which optimizer.",
     "learning_rate": "The learning rate of the first epoch. A search sets it.",
-    "weight_decay": "L2 penalty: this value times the weight is added to the gradient; AdamW decays the weights instead.",
+    "weight_decay": "L2 penalty: adds this value times the weight to the gradient; AdamW decays the weights instead.",
     "lr_scheduler": "Learning rate schedule; absent: constant learning rate. See below.",
     "momentum": "Momentum factor.",
     "dampening": "Dampening for momentum.",
@@ -51,8 +51,8 @@ _MEANINGS: dict[str, dict[str, str]] = {
     "Checkpoints": {
         "save": "Folder for ``model_checkpoint_N.pt``, written after epoch N (from 1). Absent: no checkpoints.",
         "interval": "Number of epochs between checkpoints.",
-        "load": "A ``.pt`` or Keras ``.h5`` file to start from. Parameters are matched by layer name; the log has a line "
-        "for each that is skipped.",
+        "load": "A ``.pt`` or Keras ``.h5`` file to start from. Parameters are matched by layer name; the log has a "
+        "line for each that is skipped.",
     },
     "Data": {
         "type": "Type of inputs and targets: image files, labels (the class is the name of the file's folder), NumPy "

@@ -69,7 +69,8 @@ def describe_lead(study: StudySummary) -> str:
     text += "."
     close = sum(accuracy_of(best) - accuracy_of(trial) < CLOSE for trial in study.ranked[1:])
     if close:
-        text += f" {count(close, 'other trial').capitalize()} came within {CLOSE} of it; with another seed, the order could change."
+        others = count(close, "other trial").capitalize()
+        text += f" {others} came within {CLOSE} of it; with another seed, the order could change."
     return text
 
 
@@ -255,7 +256,8 @@ def describe_cost(cost: Cost, num_epochs: int | None) -> str:
     if cost.wall_seconds is not None:
         text += f" Wall-clock time from start to end, pauses included: {show_seconds(cost.wall_seconds)}."
     if cost.saved_epochs:
-        text += f" Stopping trials early saved {count(cost.saved_epochs, 'epoch')}, about {show_seconds(cost.saved_seconds)}."
+        saved = count(cost.saved_epochs, "epoch")
+        text += f" Stopping trials early saved {saved}, about {show_seconds(cost.saved_seconds)}."
     elif num_epochs is not None and not any(share.state is State.PRUNED for share in cost.shares):
         text += " No trial was stopped early."
     return text

@@ -162,7 +162,7 @@ class DockerRuntime:
         except SDK_ERRORS as error:
             raise RuntimeUnavailableError(
                 f"the image {self.image} is not on this machine and cannot be pulled ({_reason(error)}): "
-                "build this project's with 'make image' and use --docker-image rmldnn-torch:latest, or use --runtime local"
+                "build one with 'make image' and use --docker-image rmldnn-torch:latest, or use --runtime local"
             ) from None
 
 

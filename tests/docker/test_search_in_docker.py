@@ -172,7 +172,7 @@ def test_data_and_network_outside_the_working_directory(type_in, folder, files):
     arguments[arguments.index("layers.json")] = "../layers.json"
     finish(type_in(*arguments))
     output = finish(type_in("infer", "--no-gpu", "--gallery", "gallery.png"))
-    assert "The gallery is gallery.png" in output
+    assert "The gallery is in gallery.png" in output
     assert (folder / "gallery.png").stat().st_size > 10_000
 
 

@@ -179,4 +179,4 @@ def test_without_a_best_trial_a_program_reads_nothing(workspace, best_format):
     answer = type_best(workspace, "--format", best_format)
     assert (answer.returncode, answer.stdout) == (4, "")
     assert answer.stderr == "Error: no trial has an accuracy yet\n"
-    assert "No trial has reached an accuracy" in type_best(workspace).stdout
+    assert "No trial has an accuracy" in type_best(workspace).stdout

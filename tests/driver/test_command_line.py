@@ -82,12 +82,12 @@ def test_verbs_have_help(type_in, verb):
         (["status", "--storage", "a.journal"], "there is no file a.journal: no search has been started there", 4),
         (["status", "--study-name", "a"], "--study-name needs --storage", 2),
         ([*NEEDED, "--plain", "--json"], "--plain and --json cannot be combined", 2),
-        (["--json", "status"], "--json stands before status: put it after", 2),
+        (["--json", "status"], "--json comes before status: put it after", 2),
         (["infer"], "run a search first", 67),
         (["prepare", "nowhere", "--out", "new"], "nowhere", 65),
         (["prepare", "data", "--out", "data/new"], "lies in data itself", 65),
         (["-nt", "many"], "--num-trials", 2),
-        (["--docker-image", "mine", "infer"], "--docker-image stands before infer: put it after", 2),
+        (["--docker-image", "mine", "infer"], "--docker-image comes before infer: put it after", 2),
         (["--frobnicate"], "--frobnicate", 2),
         ([*NEEDED, "--image-size", "100000", "4"], "--image-size must be at most 16384", 2),
         ([*NEEDED, "--num-procs", "99999"], "--num-procs must be at most 1024", 2),
@@ -166,7 +166,7 @@ def test_a_signal_while_data_are_made_is_one_line(tmp_path, number, code):
     )
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); {program}", "demo"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert "Making synthetic" in process.stdout.readline()
+        assert "Generating synthetic" in process.stdout.readline()
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == code

@@ -87,7 +87,7 @@ def test_runs_that_fail_are_told(workspace, searched, scripted, script):
     runtime = scripted(script(code=1), script([0.8]), script(code=1), script([0.7]))
     ranked = train_again(workspace, searched, runtime)
     assert [(confirmed.trial.number, confirmed.num_failed) for confirmed in ranked] == [(2, 0), (1, 2)]
-    assert "none worked" in confirmation_table(ranked)
+    assert "all failed" in confirmation_table(ranked)
 
 
 def test_fewer_trials_than_asked_for(workspace, searched, scripted, script):

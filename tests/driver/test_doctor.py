@@ -80,7 +80,7 @@ def test_a_search_that_can_run(workspace, plan):
     )
     assert "are these the masks?" in found(diagnosis, "Data, test").advice
     assert (
-        "3 operations, 8 parameters; a batch of 100 at 64 x 64 takes about 0.5 GB" in found(diagnosis, "Network").detail
+        "3 operations, 8 parameters; a batch of 100 at 64 x 64 needs about 0.5 GB" in found(diagnosis, "Network").detail
     )
 
 

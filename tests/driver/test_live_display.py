@@ -67,4 +67,4 @@ def test_what_is_said_while_trials_run_is_a_note(make_options):
     display.say("after")
     assert shown[-1] == "after"
     display.searched(SearchEnd(make_options(), [], error="it broke"))
-    assert shown[-1] == "Number of finished trials: 0\nNo trial has reached an accuracy."
+    assert shown[-1] == "Number of finished trials: 0\nNo trial has an accuracy."

@@ -49,7 +49,7 @@ def test_a_trial_in_its_first_epoch():
     begun = RunningTrial(12, POINT, (), 50, 4.0, 0.0)
     in_first = RunningTrial(13, POINT, (), 50, 10.0, 0.01)
     lines = draw(progress(begun, in_first))
-    assert lines[5].split() == ["epoch", "0/50,", "begins", "-:--", "left"]
+    assert lines[5].split() == ["epoch", "0/50,", "starting", "-:--", "left"]
     assert lines[7].split() == ["epoch", "0/50,", "50%", "of", "the", "first", "16:30", "left"]  # 1000 s in all
     assert draw(progress(begun, in_first), 80, 6)[4].startswith("Trial 13 0/50 50% of the first")
     evaluating = RunningTrial(13, POINT, (), 50, 20.0, 0.02)

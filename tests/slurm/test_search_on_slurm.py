@@ -152,7 +152,7 @@ def test_two_workers_share_the_trials_and_the_tables_are_those_of_a_local_search
     assert f"| Accuracy (Dice)        | {best.max_acc:.3f}" in output
     assert output.splitlines()[-2:] == [
         "The best model is in best_model, the history in list_acc.json",
-        "The report is report/report.html",
+        "The report is in report/report.html",
     ]
     # The same command once more has nothing to submit.
     output = finish(type_in(6, 8, "--workers", "2"))

@@ -130,7 +130,9 @@ def test_an_image_that_is_here_is_not_pulled(workspace, engine):
 def test_a_pull_that_fails_is_one_line(workspace, engine, answer):
     image = "/images/a/b:1/json"
     engine({("GET", image): [(404, {"message": "No such image"})], ("POST", "/images/create"): [answer]})
-    message = r"^the image a/b:1 is not on this machine and cannot be pulled \(manifest for a/b:1 not found\): build this project's"
+    message = (
+        r"^the image a/b:1 is not on this machine and cannot be pulled \(manifest for a/b:1 not found\): build one"
+    )
     with pytest.raises(RuntimeUnavailableError, match=message):
         docker.DockerRuntime(workspace, "a/b:1", gpu=False).prepare(lambda line: None)
 

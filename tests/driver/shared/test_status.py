@@ -161,7 +161,7 @@ def test_the_best_ones_again_are_there_too(search, script, workspace):
     assert document["num_finished"] == 2
     assert (document["confirmation"]["num_trials"], document["confirmation"]["num_finished"]) == (2, 2)
     assert document["confirmation"]["best"]["accuracy"] == 0.8
-    assert "trained again with other seeds" in status_text(progress, as_json=False)
+    assert "retrained with other seeds" in status_text(progress, as_json=False)
 
 
 def test_during_the_confirmation_the_search_is_running(workspace, make_options, scripted, script):

@@ -99,10 +99,8 @@ def test_a_folder_that_cannot_be_written_does_not_end_a_search(search_tracked, s
     assert first.startswith(
         f"TensorBoard's folder {choice.tensorboard} is unavailable, the search continues without it:"
     )
-    assert (
-        last
-        == f"Not everything was logged to TensorBoard's folder {choice.tensorboard}: run the same command again to log the rest"
-    )
+    assert last.startswith(f"Not everything was logged to TensorBoard's folder {choice.tensorboard}: ")
+    assert last.endswith(": run the same command again to log the rest")
     assert workspace.best_checkpoint.exists()
 
 
