@@ -270,12 +270,16 @@ def prepare(
         float, typer.Option("--test-fraction", metavar="X", help="Share of test images per class.")
     ] = 0.1,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the random split.")] = 0,
+    split: Annotated[
+        Path | None, typer.Option("--split", metavar="CSV", help="Use a given split: columns name and split.")
+    ] = None,
 ) -> None:
     """Make a dataset from a folder or zip file of images and masks."""
     from rml_search.plain_output import prepare_table
+    from rml_search.prepare import SplitChoice
     from rml_search.prepare import prepare as prepare_data_set
 
-    summary = prepare_data_set(source, out, test_fraction=test_fraction, seed=seed, report=typer.echo)
+    summary = prepare_data_set(source, out, split=SplitChoice(test_fraction, seed, split), report=typer.echo)
     typer.echo(prepare_table(summary))
     typer.echo(f"The dataset is in {out}; {out / 'split.csv'} lists the split")
 
