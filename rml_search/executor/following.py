@@ -134,7 +134,7 @@ def _without_waiting(
         cancel_waiting(array)
     except ClusterSilentError:
         return None
-    show(f"All trials have run: {len(waiting)} pending workers are cancelled")
+    show(f"All trials have run: cancelling {len(waiting)} pending worker{'s' * (len(waiting) > 1)}")
     return [worker for worker in workers if worker not in waiting]
 
 

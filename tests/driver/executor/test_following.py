@@ -95,7 +95,7 @@ def test_workers_that_wait_for_nothing_are_taken_out_of_the_queue(array, monkeyp
     told: list[str] = []
     follow(array, Progress(lambda: [RECORD], 1, told.append), told.append)
     assert cancelled == [array]
-    assert "All trials have run: 1 pending workers are cancelled" in told
+    assert "All trials have run: cancelling 1 pending worker" in told
 
 
 @pytest.mark.parametrize(
