@@ -197,7 +197,7 @@ class SharedStudy(OptunaStudy):
         host = "another machine" if driver is None else driver.host
         if (host, folder) == (self.driver.host, str(self.workspace.root)):
             return None
-        return f"The best model is in {folder} on {host}, where trial {record.number} ran: see --artifacts"
+        return f"The best model, of trial {record.number}, is on {host} in {folder}: see --artifacts"
 
     # --- what others have done -------------------------------------------------------------------------
 

@@ -192,11 +192,11 @@ def test_a_checkpoint_that_is_gone_is_told(workspace, make_options, scripted, sc
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"losses": ("bce",)}, "was begun with --loss bce,dice, not --loss bce: give the same options"),
-        ({"num_epochs": 9}, "was begun with --num-epochs 3, not --num-epochs 9"),
-        ({"lr_scheduler_gamma": 0.9}, "was begun with no --lr-scheduler-gamma, not --lr-scheduler-gamma 0.9"),
-        ({"image_size": (8, 16)}, "was begun with --image-size 256 256, not --image-size 8 16"),
-        ({"seed": None}, "was begun with --seed 5, which is missing now"),
+        ({"losses": ("bce",)}, "was started with --loss bce,dice, not --loss bce: give the same options"),
+        ({"num_epochs": 9}, "was started with --num-epochs 3, not --num-epochs 9"),
+        ({"lr_scheduler_gamma": 0.9}, "was started with no --lr-scheduler-gamma, not --lr-scheduler-gamma 0.9"),
+        ({"image_size": (8, 16)}, "was started with --image-size 256 256, not --image-size 8 16"),
+        ({"seed": None}, "was started with --seed 5, which is missing now"),
     ],
 )
 def test_other_options_are_another_study(workspace, make_options, scripted, script, changes, message):
@@ -215,11 +215,11 @@ def test_another_network_and_other_images_are_another_study(workspace, make_opti
     mask = next((workspace.root / "data" / "test" / "targets").iterdir())
     pixels = mask.read_bytes()
     mask.write_bytes(pixels + b"x")
-    with pytest.raises(StudyError, match="was begun with other images: give the same options"):
+    with pytest.raises(StudyError, match="was started with other images: give the same options"):
         open_study(workspace, options, StudyChoice(), print)
     mask.write_bytes(pixels)
     options.layers[0].write_text(options.layers[0].read_text() + " ")
-    with pytest.raises(StudyError, match="was begun with another network"):
+    with pytest.raises(StudyError, match="was started with another network"):
         open_study(workspace, options, StudyChoice(), print)
 
 

@@ -136,7 +136,7 @@ def check_results(workspace: Workspace, num_trials: int) -> list[TrialRecord]:
 
 def test_two_workers_share_the_trials_and_the_tables_are_those_of_a_local_search(type_in, workspace):
     output = finish(type_in(6, 8, "--workers", "2"))
-    job = re.search(r"Job (\d+) is submitted: 2 workers, logs in slurm/\1_\*_log.out", output)
+    job = re.search(r"Job (\d+) submitted: 2 workers, logs in slurm/\1_\*_log.out", output)
     assert job, output
     records = check_results(workspace, 6)
     both = [(workspace.cluster_jobs / f"{job[1]}_{index}_0_log.out").read_text() for index in range(2)]
@@ -157,7 +157,7 @@ def test_two_workers_share_the_trials_and_the_tables_are_those_of_a_local_search
     # The same command once more has nothing to submit.
     output = finish(type_in(6, 8, "--workers", "2"))
     assert "All 6 trials have run" in output
-    assert "is submitted" not in output
+    assert " submitted: " not in output
     assert f"| Accuracy (Dice)        | {best.max_acc:.3f}" in output
 
 
@@ -250,7 +250,7 @@ def test_the_job_goes_on_without_the_command_which_follows_it_when_it_is_typed_a
     later = ["--slurm-option", "begin=now+1hour"]
     output = finish(type_in(1, 8, *later, "--no-wait"))
     (job,) = squeue("PENDING")
-    assert f"Job {job} is submitted: 1 worker" in output
+    assert f"Job {job} submitted: 1 worker" in output
     assert (
         output.splitlines()[-1] == f"To monitor it, run the same command without --no-wait; to cancel it, scancel {job}"
     )
@@ -267,7 +267,7 @@ def test_the_job_goes_on_without_the_command_which_follows_it_when_it_is_typed_a
         assert cancel == f"to cancel it, scancel {job}. Finished trials are kept."
         assert end == f"Error: stopped by {number.name}; finished work is kept"
     subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
-    assert "is submitted" not in finish(type_in(1, 8, *later))
+    assert " submitted: " not in finish(type_in(1, 8, *later))
     check_results(workspace, 1)
 
 
@@ -278,7 +278,7 @@ def test_a_cancelled_job_leaves_no_process_and_the_same_command_goes_on(type_in,
     assert (
         finish(process, code=143)
         .splitlines()[-1]
-        .startswith("Error: the worker has failed: stopped by SIGTERM; finished work is kept (log: slurm/")
+        .startswith("Error: the worker failed: stopped by SIGTERM; finished work is kept (log: slurm/")
     )
     wait_for(lambda: processes_in(workspace) == [])
     finish(type_in(1, 120))

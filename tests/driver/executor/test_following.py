@@ -73,7 +73,7 @@ def answers_of(*answers: object):
 
 def test_a_silent_controller_is_asked_again(array, monkeypatch):
     running = [WorkerState(0, "RUNNING", "None")]
-    silence = ClusterSilentError("squeue fails: no contact")
+    silence = ClusterSilentError("squeue failed: no contact")
     monkeypatch.setattr(following, "workers_at_work", answers_of(running, silence, silence, running, []))
     monkeypatch.setattr(following, "_FIRST_PAUSE_SECONDS", 0.0)
     told: list[str] = []

@@ -36,7 +36,7 @@ def test_workers_are_those_of_the_array_alone(programs):
 
 def test_a_silent_controller_is_not_the_end_of_a_job(programs):
     programs(squeue="echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
-    with pytest.raises(ClusterSilentError, match="squeue fails: slurm_load_jobs error: Unable to contact"):
+    with pytest.raises(ClusterSilentError, match="squeue failed: slurm_load_jobs error: Unable to contact"):
         workers_at_work(ARRAY)
 
 

@@ -163,7 +163,7 @@ def test_an_answer_that_was_lost_on_the_way_is_no_second_trial(join, monkeypatch
 def test_other_settings_are_another_study_and_paths_are_not(join, workspace, tmp_path):
     join()
     with pytest.raises(
-        StudyError, match=r"the study rml-optimization in .*study\.journal was begun with --loss bce,dice"
+        StudyError, match=r"the study rml-optimization in .*study\.journal was started with --loss bce,dice"
     ):
         join(losses=("bce",))
     elsewhere = tmp_path / "other machine"
@@ -263,7 +263,7 @@ def test_a_server_that_goes_away_and_comes_back_loses_nothing(join, server):
     assert [record.max_acc for record in study.records()] == [0.7]
     assert "does not answer" in told[-2]
     assert "geheim" not in "".join(told)
-    assert told[-1].endswith("answers again")
+    assert told[-1].endswith("responds again")
 
 
 @pytest.mark.database
