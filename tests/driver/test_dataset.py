@@ -110,7 +110,7 @@ def test_names_that_sort_differently_are_refused(tmp_path: Path) -> None:
         write_image(tmp_path / f"inputs/img{number}.png")
         write_image(tmp_path / f"targets/img{number}_mask.png")
     assert [path.name for path in list_images(tmp_path / "targets")] == ["img10_mask.png", "img1_mask.png"]
-    with pytest.raises(DataSetError, match=r"pairs img1.png with img10_mask.png"):
+    with pytest.raises(DataSetError, match=r"pair img1.png with img10_mask.png"):
         check_split(tmp_path / "inputs", tmp_path / "targets")
 
 

@@ -143,7 +143,7 @@ def test_the_search_ends_at_its_timeout_and_goes_on_later(workspace, make_option
 def test_the_search_ends_when_the_target_is_reached(workspace, make_options, scripted, script):
     runtime = scripted(script([0.5]), script([0.7]), script([0.9]))
     running = run(workspace, make_options(num_trials=5), runtime, limits=Limits(target_accuracy=0.7))
-    assert running.ended_early == "trial 1 has reached 0.700 (--target-accuracy)"
+    assert running.ended_early == "trial 1 reached 0.700 (--target-accuracy)"
     assert len(runtime.runs) == 2
 
 

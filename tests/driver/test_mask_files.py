@@ -83,5 +83,5 @@ def test_what_cannot_be_exported_is_told_before_the_inference(workspace):
     out = workspace.root / "masks"
     with pytest.raises(DataSetError, match="rotate moves the pixels"):
         check_masks(configuration(transforms=[{"rotate": 30}]), out)
-    with pytest.raises(OptionError, match="of another kind"):
+    with pytest.raises(OptionError, match="test data of this configuration is not images"):
         check_masks(configuration(type="numpy"), out)

@@ -88,9 +88,9 @@ def test_contradictory_runtimes_are_refused(settings):
     ("text", "message"),
     [
         ("{", "not a JSON document"),
-        ("{}", "no Keras network"),
-        ("3", "no Keras network"),
-        ('{"config": {"layers": []}}', "no Keras network"),
+        ("{}", "not a Keras network"),
+        ("3", "not a Keras network"),
+        ('{"config": {"layers": []}}', "not a Keras network"),
         ("[" * 100_000, "not a JSON document"),
         ('[{"config": {}}]', "layer 0 has no class_name"),
     ],

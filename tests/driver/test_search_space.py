@@ -173,7 +173,7 @@ def test_a_trial_gets_its_values_where_the_document_has_them(workspace, make_opt
         ("['optimizer.weigth_decay']\nlow=0.0\nhigh=0.9", "did you mean 'weight_decay'"),
         ("['data.batch_size']\nlow=0\nhigh=4", "data.batch_size = 0"),
         ("['data.transforms.7.resize']\nchoices={a=[1,1]}", "there is no 7"),
-        ("['checkpoints.save']\nchoices=['x']", "the search's own"),
+        ("['checkpoints.save']\nchoices=['x']", "is set by the search itself"),
         ("['optimizer.eps']\nlow=0.0\nhigh=1.0\nwhen={optimiser='adam'}", "unknown hyperparameter 'optimiser'"),
         ("['optimizer.eps']\nlow=0.0\nhigh=1.0\nwhen={optimizer='lamb'}", "optimizer is never lamb: it is adam, sgd"),
     ],

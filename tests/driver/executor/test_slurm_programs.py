@@ -107,7 +107,7 @@ def test_sbatch_refuses_in_one_line_and_nothing_is_left(programs, workspace, cap
 
 
 def test_a_machine_without_slurm(programs, workspace):
-    with pytest.raises(RuntimeUnavailableError, match=r"there is no sbatch here: .* login node") as caught:
+    with pytest.raises(RuntimeUnavailableError, match=r"sbatch not found: .* login node") as caught:
         check_slurm(workspace)
     assert caught.value.exit_code == 69
     programs(sbatch="true", squeue="true", scancel="true", srun="true")

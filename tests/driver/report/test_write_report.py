@@ -208,7 +208,7 @@ def test_a_database_that_holds_something_else(workspace):
 def test_a_folder_that_cannot_be_made(search, workspace, script, tmp_path):
     search(script([0.5]))
     (tmp_path / "file").touch()
-    with pytest.raises(WriteError, match=r"report.html cannot be written"):
+    with pytest.raises(WriteError, match=r"cannot write .*report.html"):
         write_report(workspace, tmp_path / "file")
 
 
@@ -254,4 +254,4 @@ def test_the_command_is_kept_each_time_that_the_search_goes_on(search, workspace
     assert ("Trials", "2") in second.settings
     assert first.versions["optuna"].startswith("5.")
     page = write_report(workspace).read_text(encoding="utf-8")
-    assert "went on with" in page
+    assert "It was resumed with" in page

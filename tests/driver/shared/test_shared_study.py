@@ -261,7 +261,7 @@ def test_a_server_that_goes_away_and_comes_back_loses_nothing(join, server):
     study.finish(result(suggestion, 0.7), None)
     back.join()
     assert [record.max_acc for record in study.records()] == [0.7]
-    assert "does not answer" in told[-2]
+    assert "does not respond" in told[-2]
     assert "geheim" not in "".join(told)
     assert told[-1].endswith("responds again")
 

@@ -294,5 +294,5 @@ def test_a_shared_study_in_a_database(postgres, join):
     study.ask()
     progress = storage_progress(SharedChoice(postgres.url, "status"))
     assert (progress.num_trials, progress.is_running, len(progress.running)) == (4, True, 1)
-    with pytest.raises(NoResultsError, match="no study other: there are "):
+    with pytest.raises(NoResultsError, match="no study other: it contains "):
         storage_progress(SharedChoice(postgres.url, "other"))

@@ -217,7 +217,7 @@ def test_a_checkpoint_on_another_machine_is_not_looked_for_here(join, workspace)
     other.finish(result(suggestion), None)
     study.models = None
     (record,) = study.records()
-    assert f"trial {record.number}, on node7 in {workspace.root}" in study.where(record)
+    assert f"trial {record.number}, is on node7 in {workspace.root}" in study.where(record)
 
 
 def test_a_process_that_the_system_hides_may_be_at_work(monkeypatch):
@@ -281,7 +281,7 @@ def test_a_server_that_says_nothing_is_one_that_is_away(join, mariadb, monkeypat
     again.start()
     study.finish(result(suggestion), None)
     again.join()
-    assert "does not answer" in told[-2]
+    assert "does not respond" in told[-2]
     assert [record.max_acc for record in study.records()] == [0.5]
 
 
