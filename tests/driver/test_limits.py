@@ -210,7 +210,7 @@ def test_another_study_is_learnt_from_and_not_counted(workspace, make_options, s
         if path.exists():
             path.rename(tmp_path / path.name)
     running = run(workspace, make_options(num_trials=2), scripted(*[script([0.6])] * 2), StudyChoice(warm_start=other))
-    assert running.observer.notes == [f"The sampler learns from 3 trials of {other}"]
+    assert running.observer.notes == [f"The sampler learns from 3 trials in {other}"]
     assert len(running.all_records) == 2
 
 
@@ -242,7 +242,7 @@ def test_slots(monkeypatch):
     for arguments, message in [
         ((0, (), 0, 1), "--jobs must be at least 1"),
         ((1, ("0",), 0, 1), "--devices names GPUs, but this search runs on the CPU"),
-        ((1, ("4",), 4, 1), "there is no GPU 4: there are 0, 1, 2, 3"),
+        ((1, ("4",), 4, 1), "there is no GPU 4, only 0, 1, 2, 3"),
         ((2, (), 4, 2), "--num-procs above 1 uses the GPUs itself"),
     ]:
         jobs, devices, gpus, procs = arguments

@@ -68,7 +68,7 @@ def test_nothing_is_overwritten(workspace, result):
 def test_all_or_nothing(workspace, result):
     with h5py.File(result.predictions[0], "a") as file:
         file["sub/b"][...] = 7
-    with pytest.raises(DataSetError, match=r"sub/b.jpg is no probability"):
+    with pytest.raises(DataSetError, match=r"sub/b.jpg is not a probability"):
         write_masks(result, workspace, workspace.root / "masks")
     assert not (workspace.root / "masks").exists()
 

@@ -62,5 +62,5 @@ def test_of_several_channels_all_but_the_first_are_lesion() -> None:
 
 @pytest.mark.parametrize("value", [-0.5, 1.5, np.nan])
 def test_no_probability(value: float) -> None:
-    with pytest.raises(DataSetError, match=r"scan.png is no probability"):
+    with pytest.raises(DataSetError, match=r"scan.png is not a probability"):
         lesion_probability(np.full((1, 2, 2), value, dtype=np.float32), "scan.png")

@@ -292,7 +292,7 @@ def test_names_in_a_zip_file_lead_nowhere(source: Path, tmp_path: Path) -> None:
 def test_zip_bomb_is_refused(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack(source, tmp_path / "archive.zip")
     monkeypatch.setattr(labelled_images, "_MAX_BYTES", 100)
-    with pytest.raises(DataSetError, match=r"benign \(1\).png unpacks to \d+ bytes, which is no image"):
+    with pytest.raises(DataSetError, match=r"benign \(1\).png unpacks to \d+ bytes, which is not an image"):
         run(tmp_path / "archive.zip", tmp_path / "data")
 
 

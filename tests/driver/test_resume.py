@@ -273,8 +273,8 @@ def test_a_best_model_that_was_changed_is_told_and_its_files_come_back(workspace
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON"),
-        ("[" * 60000, "is no JSON"),
+        ("{", "is not valid JSON"),
+        ("[" * 60000, "is not valid JSON"),
         ("3", "is not an object such as"),
         ('{"momentum": 1}', "unknown hyperparameter 'momentum', known are optimizer, loss, learning_rate"),
         ('{"optimizer": "lamb"}', "optimizer 'lamb' is not in the search space: adam, sgd"),

@@ -77,9 +77,9 @@ def test_a_file_is_read_into_dimensions(space_file):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no dimension"),
-        ("x = 1", "x is no table"),
-        ("[a", "is no TOML"),
+        ("", "contains no dimension"),
+        ("x = 1", "x is not a table"),
+        ("[a", "is not valid TOML"),
         ("[x]\nlow = 1", "x: needs low and high, or choices"),
         ("[x]\nlow = 2\nhigh = 1", r"low \(2\) is above high \(1\)"),
         ("[x]\nlow = 0.0\nhigh = 1.0\nlog = true", "needs a low above 0"),
@@ -88,7 +88,7 @@ def test_a_file_is_read_into_dimensions(space_file):
         ("[x]\nlow = 0\nhigh = 1\nstep = 2", "step must be above 0 and fit"),
         ("[x]\nlow = 0\nhigh = 1\nhihg = 2", "unknown key 'hihg': did you mean 'high'"),
         ("[x]\nchoices = []", "must be a non-empty list"),
-        ("[x]\nchoices = [1, 1]", "has a value twice"),
+        ("[x]\nchoices = [1, 1]", "contains a value twice"),
         ("[x]\nchoices = [[1]]", "need names"),
         ("[x]\nchoices = [1]\nlow = 1", "choices and low cannot be combined"),
         ("[loss]\nchoices = ['dise']", "unknown loss 'dise': did you mean 'Dice'"),
@@ -288,7 +288,7 @@ def test_a_persons_own_configuration_stays_but_for_what_is_searched(workspace, t
         (
             {"data": {"type": "images", "input_path": "nowhere", "test_input_path": "data/test/inputs"}},
             DataSetError,
-            "names nowhere, which is not there",
+            "names nowhere, which does not exist",
         ),
         (
             {"data": {"type": "images", "inptu_path": "data/train/inputs"}},

@@ -116,7 +116,7 @@ def test_a_place_that_does_not_answer_holds_nothing_up(place, observer, monkeypa
 def test_what_cannot_be_is_refused_before_anything_starts(tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(OptionError, match="is no folder"):
+    with pytest.raises(OptionError, match="is not a folder"):
         TrackingChoice(tensorboard=file)
     for address in ("mlruns", "file:///mlruns", "", "htp://host", "http://"):
         with pytest.raises(OptionError, match=r"is not http://HOST:PORT or a database such as sqlite:///mlflow\.db"):
