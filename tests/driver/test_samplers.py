@@ -125,7 +125,7 @@ def test_quasi_random_points_fill_the_range_of_learning_rates_evenly():
     ("name", "packages", "words"),
     [
         (SamplerName.CMAES, {"cmaes"}, "--sampler cmaes needs cmaes: pip install cmaes, or use --sampler tpe"),
-        (SamplerName.GP, {"torch", "scipy"}, "--sampler gp needs torch and scipy: pip install torch scipy, or take"),
+        (SamplerName.GP, {"torch", "scipy"}, "--sampler gp needs torch and scipy: pip install torch scipy, or use"),
         (SamplerName.GP, {"scipy"}, "--sampler gp needs scipy: pip install scipy, or use --sampler tpe"),
         (SamplerName.QMC, {"scipy"}, "--sampler qmc needs scipy: pip install scipy, or use --sampler tpe"),
     ],
