@@ -168,7 +168,7 @@ def _joined(search: ClusterSearch, show: Callable[[str], None]) -> SharedStudy:
 
 def _command(search: ClusterSearch) -> list[str]:
     """What each worker runs: the command line of the search, in whose study it joins."""
-    program = Path(__file__).resolve().with_name("rml_optimization.py")
+    program = Path(__file__).resolve().parents[1] / "rml_optimization.py"
     arguments = worker_arguments(search.arguments)
     if not _variables(search.shared):
         arguments.append(f"--storage={search.shared.storage}")

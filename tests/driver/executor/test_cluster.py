@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from submitit.core.utils import DelayedSubmission
@@ -76,7 +77,8 @@ def test_the_workers_join_the_study_that_the_command_has_begun(search, journal, 
     assert recall(workspace) == JobArray("77", 2, workspace.cluster_jobs)
     first, second = commands(workspace)
     assert first == second
-    assert first[2].endswith("/rml_optimization.py")
+    assert Path(first[2]) == Path(__file__).resolve().parents[3] / "rml_optimization.py"
+    assert Path(first[2]).is_file()
     assert first[3:] == ["--seed", "5", "--storage=trials/study.journal", "--no-report"]
     study = journal()
     assert workspace.study_mark.read_text() == f"{study.identity}\n"
