@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -124,6 +125,16 @@ def test_results_of_another_search_move_aside_and_back_where_slurm_refuses_the_j
     assert told[0].startswith("The results of an earlier search were moved to earlier/")
     assert not workspace.list_acc.exists()
     assert workspace.shared_journal.exists()
+
+
+def test_a_job_that_cannot_be_written_down_is_cancelled(search, programs, workspace, monkeypatch):
+    def refuse(array, workspace):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("rml_commands.cluster.remember", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        search()
+    assert programs.asked("scancel") == ["77"]
 
 
 def test_no_more_workers_are_submitted_than_trials_are_left(search, workspace):
