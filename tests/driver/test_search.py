@@ -177,7 +177,7 @@ def test_an_engine_that_hears_of_the_end_before_the_search_has_not_failed(
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Search, "_next_event", hear_last)
-    runtime = scripted(script([0.7], code=143, note="the engine was ended by SIGTERM", is_machines_fault=True))
+    runtime = scripted(script([0.7], code=143, note="the engine was stopped by SIGTERM", is_machines_fault=True))
     running = search(workspace, make_options(num_trials=1), runtime, limits=Limits(retries=0))
     with pytest.raises(Interrupted), interruptible():
         running.run()

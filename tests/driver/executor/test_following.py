@@ -107,10 +107,10 @@ def test_a_worker_that_waited_after_its_time_limit_has_not_failed_when_all_trial
     assert told == []
     tell_end(array, has_enough=False, show=told.append)
     assert len(told) == 1
-    assert told[0].startswith("Worker 0 has failed: stopped by SIGTERM (log: ")
+    assert told[0].startswith("Worker 0 failed: stopped by SIGTERM (log: ")
     write_end(array, 0, f"{RUN}{requeued}{RUN}Error: no GPU here\n", None)  # its next run was ended, not its waiting
     tell_end(array, has_enough=True, show=told.append)
-    assert told[1].startswith("Worker 0 has failed: no GPU here")
+    assert told[1].startswith("Worker 0 failed: no GPU here")
 
 
 @pytest.mark.parametrize(

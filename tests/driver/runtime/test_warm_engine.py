@@ -18,7 +18,7 @@ from rml_search.runtime.warm import WarmRuntime
 from rml_search.runtime.warm_engine import WarmEngine
 
 RUN = EngineRun(Path("config.json"))
-KILLED = EngineExit(137, "the engine was ended by SIGKILL", is_machines_fault=True)
+KILLED = EngineExit(137, "the engine was stopped by SIGKILL", is_machines_fault=True)
 
 
 class StubbornWorker:
@@ -73,7 +73,7 @@ def test_a_worker_that_was_buried_in_another_thread_has_ended(tmp_path):
     engine = WarmEngine(worker, StubbornWorker())
     worker.bury()
     engine.stop()
-    assert engine.wait() == EngineExit(-signal.SIGKILL, "the engine was ended by SIGKILL", is_machines_fault=True)
+    assert engine.wait() == EngineExit(-signal.SIGKILL, "the engine was stopped by SIGKILL", is_machines_fault=True)
 
 
 def test_a_worker_that_ends_well_without_a_word_about_its_run_has_lost_it(tmp_path, monkeypatch):
