@@ -156,7 +156,7 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
     if plan.writes_report:
         from rml_report.page import write_report_softly
 
-        write_report_softly(workspace, display.say)
+        write_report_softly(workspace, display.say, plan.shared)
 
 
 def _measured_slots(run: _Run, study: OptunaStudy) -> Sequence[Slot]:
