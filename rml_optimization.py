@@ -271,12 +271,16 @@ def prepare(
         float, typer.Option("--test-fraction", metavar="X", help="Share of test images in each class.")
     ] = 0.1,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another seed, another split.")] = 0,
+    split: Annotated[
+        Path | None, typer.Option("--split", metavar="CSV", help="A given split instead: columns name and split.")
+    ] = None,
 ) -> None:
     """Make a data set of a folder of images and masks."""
     from rml_search.plain_output import prepare_table
+    from rml_search.prepare import SplitChoice
     from rml_search.prepare import prepare as prepare_data_set
 
-    summary = prepare_data_set(source, out, test_fraction=test_fraction, seed=seed, report=typer.echo)
+    summary = prepare_data_set(source, out, split=SplitChoice(test_fraction, seed, split), report=typer.echo)
     typer.echo(prepare_table(summary))
     typer.echo(f"The data set is in {out}; {out / 'split.csv'} says which image went where")
 

@@ -185,7 +185,14 @@ def prepare_table(summary: PrepareSummary) -> str:
     """How many images of each class went where."""
     rows = [(split.name or "(no class)", split.num_train, split.num_test) for split in summary.classes]
     rows.append(("all", summary.num_train, summary.num_test))
-    return tabulate(rows, headers=("Class", "Training images", "Test images"), tablefmt="grid")
+    table = tabulate(rows, headers=("Class", "Training images", "Test images"), tablefmt="grid")
+    remarks = []
+    if summary.num_left_out:
+        remarks.append(f"{summary.num_left_out} of the images are not in the split and were left out")
+    if summary.num_leaking:
+        leaking = "1 test image has" if summary.num_leaking == 1 else f"{summary.num_leaking} test images have"
+        remarks.append(f"{leaking} a copy among the training images: scores will be too good")
+    return "\n".join([table, *remarks])
 
 
 def doctor_table(diagnosis: Diagnosis) -> str:

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from rml_search.dataset import SPLITS, split_folders
 from rml_search.errors import DataSetError, OptionError
+from rml_search.given_split import read_split
 from rml_search.images import Mask, Pixels, decode, read_image, to_display, to_grey, to_mask
 from rml_search.interruption import raise_if_interrupted
 from rml_search.labelled_images import LabelledImage, SourceFile, find_labelled_images, open_source
@@ -43,6 +44,8 @@ class PrepareSummary:
     classes: tuple[ClassSplit, ...]
     num_groups: int  #: different pictures, near-duplicates counted once
     num_united_masks: int  #: images whose mask was put together from several files
+    num_left_out: int = 0  #: images that a given split does not list
+    num_leaking: int = 0  #: test images of which a given split trains on a copy
 
     @property
     def num_train(self) -> int:
@@ -75,8 +78,30 @@ class _Placed:
     group: int
 
 
+@dataclass(frozen=True)
+class SplitChoice:
+    """Which images shall test.
+
+    Attributes:
+        test_fraction: the share of test images in each class, in (0, 1). Near-duplicates are never on both sides.
+        seed: the same seed gives the same split.
+        file: a CSV file with the columns ``name`` and ``split``, in the place of fraction and seed: a ``split.csv`` of
+            another time, or a published split. Images that it does not list are left out.
+    """
+
+    test_fraction: float = 0.1
+    seed: int = 0
+    file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_fraction < 1:
+            raise OptionError(f"--test-fraction must lie between 0 and 1, not be {self.test_fraction}")
+        if self.file is not None and not self.file.is_file():
+            raise DataSetError(f"--split: there is no file {self.file}")
+
+
 def prepare(
-    source: Path, out: Path, *, test_fraction: float = 0.1, seed: int = 0, report: Callable[[str], None]
+    source: Path, out: Path, *, split: SplitChoice | None = None, report: Callable[[str], None]
 ) -> PrepareSummary:
     """Writes ``out/{train,test}/{inputs,targets}`` and ``out/split.csv`` (name, class, split, group).
 
@@ -85,19 +110,14 @@ def prepare(
             ``Dataset_BUSI_with_GT``; several masks (``_mask_1``, ``_mask_2``) are united, and an image of the class
             ``normal`` may have none. Any format that Pillow reads; a flat folder is one class.
         out: a folder that is empty or not there yet; it is whole or absent at any time.
-        test_fraction: the share of test images in each class, in (0, 1). Near-duplicates are never on both sides.
-        seed: the same seed gives the same split.
         report: gets a line now and then.
 
     Images keep their pixels and masks become 0 or 255; both are PNG, upright, and of one name.
 
     Raises:
-        OptionError: the fraction is not in (0, 1).
         DataSetError: a source that is empty or incomplete, a file that cannot be read, a split without test images.
         WriteError: a folder that holds files or cannot be written.
     """
-    if not 0 < test_fraction < 1:
-        raise OptionError(f"--test-fraction must lie between 0 and 1, not be {test_fraction}")
     check_free(out)
     if out.resolve().is_relative_to(source.resolve()):
         raise DataSetError(f"{out} lies in {source} itself: name a folder outside it with --out")
@@ -108,11 +128,11 @@ def prepare(
         pictures = list(_look_at_all(images, report))
         report("Looking for copies of one picture, which takes a while")
         groups = group_near_duplicates([picture.thumbnail for picture in pictures])
-        report(f"{max(groups) + 1} different pictures among {len(images)} images: copies stay on one side")
-        placed = _place(images, pictures, groups, test_fraction, seed)
+        report(f"{max(groups) + 1} different pictures among {len(images)} images")
+        placed = _place(images, pictures, _sides(images, groups, split or SplitChoice()), groups)
         with new_folder(out) as folder:
             _write(placed, folder, report)
-    return _summarize(placed)
+    return _summarize(placed, num_images=len(images))
 
 
 def _look_at_all(images: Sequence[LabelledImage], report: Callable[[str], None]) -> Iterator[_Picture]:
@@ -130,23 +150,27 @@ def _look_at(file: SourceFile) -> _Picture:
     return _Picture(thumbnail(to_grey(upright)), upright.size, stored.format == "PNG" and is_upright)
 
 
-def _place(
-    images: Sequence[LabelledImage],
-    pictures: Sequence[_Picture],
-    groups: Sequence[int],
-    test_fraction: float,
-    seed: int,
-) -> list[_Placed]:
-    in_test = choose_test_images([image.class_name for image in images], groups, test_fraction, seed)
+def _sides(images: Sequence[LabelledImage], groups: Sequence[int], split: SplitChoice) -> list[str | None]:
+    """Which side each image is on; None for those that a given split leaves out."""
+    if split.file is not None:
+        names = [name.removesuffix(".png") for name in _file_names(images)]
+        given = read_split(split.file, set(names))
+        return [given.get(name) for name in names]
+    in_test = choose_test_images([image.class_name for image in images], groups, split.test_fraction, split.seed)
     if not any(in_test) or all(in_test):
         missing = _TRAIN if all(in_test) else _TEST
         raise DataSetError(
-            f"{len(images)} images, {max(groups) + 1} of them different, at a test fraction of {test_fraction} "
+            f"{len(images)} images, {max(groups) + 1} of them different, at a test fraction of {split.test_fraction} "
             f"leave no {missing} images: choose another fraction"
         )
-    names = _file_names(images)
-    splits = [_TEST if chosen else _TRAIN for chosen in in_test]
-    return [_Placed(*placed) for placed in zip(images, pictures, names, splits, groups, strict=True)]
+    return [_TEST if chosen else _TRAIN for chosen in in_test]
+
+
+def _place(
+    images: Sequence[LabelledImage], pictures: Sequence[_Picture], sides: Sequence[str | None], groups: Sequence[int]
+) -> list[_Placed]:
+    everything = zip(images, pictures, _file_names(images), sides, groups, strict=True)
+    return [_Placed(image, picture, name, side, group) for image, picture, name, side, group in everything if side]
 
 
 def _file_names(images: Sequence[LabelledImage]) -> list[str]:
@@ -210,11 +234,14 @@ def _as_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _summarize(placed: Sequence[_Placed]) -> PrepareSummary:
+def _summarize(placed: Sequence[_Placed], *, num_images: int) -> PrepareSummary:
     counts = Counter((one.image.class_name, one.split) for one in placed)
     classes = sorted({one.image.class_name for one in placed})
+    trained = {one.group for one in placed if one.split == _TRAIN}
     return PrepareSummary(
         classes=tuple(ClassSplit(name, counts[name, _TRAIN], counts[name, _TEST]) for name in classes),
         num_groups=len({one.group for one in placed}),
         num_united_masks=sum(len(one.image.masks) > 1 for one in placed),
+        num_left_out=num_images - len(placed),
+        num_leaking=sum(one.split == _TEST and one.group in trained for one in placed),
     )

@@ -1,0 +1,51 @@
+"""A split that somebody else has made: which images train and which test, as a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection
+from pathlib import Path
+
+from rml_search.dataset import SPLITS
+from rml_search.errors import DataSetError
+
+_TRAIN, _TEST = SPLITS
+
+#: What published splits call the two sides.
+_SIDES = {"train": _TRAIN, "training": _TRAIN, "test": _TEST, "testing": _TEST}
+_SIDES |= dict.fromkeys(("val", "valid", "validation"), _TEST)
+
+
+def read_split(file: Path, names: Collection[str]) -> dict[str, str]:
+    """The side, ``train`` or ``test``, of each image that a split lists.
+
+    Args:
+        file: CSV with the columns ``name`` and ``split``, as ``prepare`` itself writes it; others are passed over.
+            Names may end in ``.png``; ``val`` and the like mean ``test``.
+        names: of all images, without their endings.
+
+    Raises:
+        DataSetError: it cannot be read, lists an image twice or one that is not there, or leaves a side empty.
+    """
+    try:
+        rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataSetError(f"--split: {file} cannot be read: {reason}") from None
+    sides: dict[str, str] = {}
+    for line, row in enumerate(rows, start=2):
+        name, side = ((row.get(column) or "").strip() for column in ("name", "split"))
+        name = name if name in names else name.removesuffix(".png")
+        if side.lower() not in _SIDES or name not in names or name in sides:
+            raise DataSetError(f"--split: line {line} of {file}: {_complaint(name, side, sides)}")
+        sides[name] = _SIDES[side.lower()]
+    for side in SPLITS:
+        if side not in sides.values():
+            raise DataSetError(f"--split: {file} lists no {side} images: it needs the columns name and split")
+    return sides
+
+
+def _complaint(name: str, side: str, sides: Collection[str]) -> str:
+    if side.lower() not in _SIDES:
+        return f"the split must be train or test, not {side!r}"
+    return f"{name} is listed twice" if name in sides else f"there is no image {name!r}"
