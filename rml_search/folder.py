@@ -97,7 +97,7 @@ def trials_in_place(workspace: Workspace) -> Iterator[None]:
         if gone is None:
             raise
         raise WriteError(
-            f"{shown(gone)} was deleted while the search ran; what had finished is kept, and the same command goes on"
+            f"{shown(gone)} was deleted while the search ran: leave it in its place, and run the same command again"
         ) from error
 
 
