@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from rml_search.executor.following import Progress, follow, tell_end
 from rml_search.executor.job import array_at_work, tell_how_to_follow, tell_submitted, tell_that_it_goes_on
 from rml_search.executor.options import SlurmOptions, worker_arguments
 from rml_search.executor.readiness import ready_for_workers
-from rml_search.executor.slurm import submit
+from rml_search.executor.slurm import ClusterSilentError, cancel, submit
 from rml_search.executor.submission import JobArray, forget, remember
 from rml_search.folder import mark, one_of_several_in
 from rml_search.inference import read_last_inference
@@ -120,11 +120,21 @@ def _submit(search: ClusterSearch, settings: Sequence[tuple[str, str]], display:
                 slurm = _no_more_than_needed(search, num_trials - num_counted, show)
                 # Within all this, so that earlier results come back where Slurm does not take the job.
                 array = submit(_command(search), slurm, workspace, _variables(search.shared))
-                remember(array, workspace)
+                _remember(array, workspace)
         finally:
             study.close()
     tell_submitted(array, show)
     return array
+
+
+def _remember(array: JobArray, workspace: Workspace) -> None:
+    """Writes down which job it is; one of which nobody would know has to go, since its folder is not as it left it."""
+    try:
+        remember(array, workspace)
+    except OSError:
+        with suppress(ClusterSilentError):
+            cancel(array)
+        raise
 
 
 def _no_more_than_needed(search: ClusterSearch, num_left: int, show: Callable[[str], None]) -> SlurmOptions:
@@ -168,7 +178,7 @@ def _joined(search: ClusterSearch, show: Callable[[str], None]) -> SharedStudy:
 
 def _command(search: ClusterSearch) -> list[str]:
     """What each worker runs: the command line of the search, in whose study it joins."""
-    program = Path(__file__).resolve().with_name("rml_optimization.py")
+    program = Path(__file__).resolve().parents[1] / "rml_optimization.py"
     arguments = worker_arguments(search.arguments)
     if not _variables(search.shared):
         arguments.append(f"--storage={search.shared.storage}")

@@ -140,7 +140,8 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
     with nullcontext() if plan.shared is None else setting_up(workspace):
         hold_out_validation_images(options, workspace, display.say)
     if plan.jobs.num_jobs is None:
-        with study.errors(workspace):
+        # Of drivers in one folder the first one measures, for all that have a machine like its own.
+        with nullcontext() if plan.shared is None else setting_up(workspace), study.errors(workspace):
             run = replace(run, slots=_measured_slots(run, study))
     running, records = _run_trials(run, study)
     if plan.confirm is not None:

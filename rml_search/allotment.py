@@ -46,7 +46,7 @@ def gpus_of_engine(device: str | None) -> tuple[str, ...] | None:
     Returns:
         None where that is all of the machine's.
     """
-    visible = None if _VISIBLE not in os.environ else os.environ[_VISIBLE].split(",")
+    visible = None if _VISIBLE not in os.environ else [*visible_gpus(0)]
     outside = next((os.environ[name].split(",") for name in _SLURM_GPUS if os.environ.get(name)), None)
     if outside is None:
         return (device,) if device is not None else None if visible is None else tuple(visible)

@@ -72,7 +72,8 @@ def free_memory(device: str | None) -> int:
     """Bytes that are free: of the GPU of that number, else of this machine; 0 where nobody tells."""
     if device is not None:
         free = dict(line.split(", ") for line in _ask_nvidia("index,memory.free"))  # "143000 MiB"
-        return int(free.get(device, "0 MiB").split()[0]) * 2**20
+        number = free.get(device, "").partition(" ")[0]  # "[N/A]" where CPU and GPU share their memory
+        return int(number) * 2**20 if number.isdecimal() else 0
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -19,8 +19,8 @@ from rml_search.errors import SearchError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.network_file import network_texts
 from rml_search.options import JobChoice, SearchOptions
-from rml_search.paths import Workspace, write_atomically
-from rml_search.results import TrialState
+from rml_search.paths import TrialPaths, Workspace, write_atomically
+from rml_search.results import TrialState, drop_checkpoints
 from rml_search.runtime.base import EngineRun, Runtime
 from rml_search.runtime.warm import kept_warm
 from rml_search.space_check import plain_point
@@ -92,16 +92,23 @@ class Packing:
     @property
     def place(self) -> str:
         """What a decision holds for: another machine decides for itself."""
-        return f"{num_cpus()} cores, {self.num_gpus} GPUs, {','.join(self.jobs.devices) or 'all'}"
+        processes = f", {self.options.num_procs} processes" if self.options.num_procs > 1 else ""
+        return f"{num_cpus()} cores, {self.num_gpus} GPUs, {','.join(self.jobs.devices) or 'all'}{processes}"
 
     @property
-    def _num_devices(self) -> int:
-        return len(self.jobs.devices) or self.num_gpus or 1
+    def _devices(self) -> tuple[str, ...]:
+        """The GPUs that trials are dealt out over, each by its number, also where it is the only one.
+
+        None where there are none, and where a trial of several processes takes them all itself.
+        """
+        if self.options.num_procs > 1:
+            return ()
+        return self.jobs.devices or tuple(map(str, range(self.num_gpus)))
 
     def slots(self, num_jobs: int) -> tuple[Slot, ...]:
         """Those of a search with so many trials at a time on each device."""
-        total = num_jobs * self._num_devices
-        return plan_slots(total, self.jobs.devices, num_gpus=self.num_gpus, num_procs=self.options.num_procs)
+        total = num_jobs * max(1, len(self._devices))
+        return plan_slots(total, self._devices, num_gpus=self.num_gpus, num_procs=self.options.num_procs)
 
     def measure(self) -> list[Rate]:
         """Tries one number of trials after the other; those that failed are left out."""
@@ -113,7 +120,7 @@ class Packing:
         with self._scratch() as runner, kept_warm(self.runtime) as runtime:
             while num_jobs <= largest:
                 slots = [slot for slot in self.slots(num_jobs) if slot.device == self.slots(1)[0].device][:num_jobs]
-                before = free_memory(slots[0].device if self.num_gpus else None)
+                before = free_memory(slots[0].device)
                 rate, after = self._measure(runtime, runner, slots)
                 if rate is None:
                     return rates
@@ -142,13 +149,14 @@ class Packing:
         hyperparameters = Hyperparameters.from_point(plain_point(self.options.space, {}))
         trials = []
         for number, slot in enumerate(slots):
-            run = runner.prepare(Suggestion(number, hyperparameters), runner.workspace.trial(number), slot)
-            trials.append(_Trial(runtime, run))
+            paths = runner.workspace.trial(number)
+            run = runner.prepare(Suggestion(number, hyperparameters), paths, slot)
+            trials.append(_Trial(runtime, run, paths))
         try:
             for trial in trials:
                 trial.thread.start()
             batches = _batches_per_second(trials, self.patience)
-            memory = free_memory(slots[0].device if self.num_gpus else None)
+            memory = free_memory(slots[0].device)
         finally:
             for trial in trials:
                 trial.end()
@@ -164,29 +172,43 @@ def _batches_per_second(trials: Sequence[_Trial], patience: Patience) -> float |
             time.sleep(0.05)
         return True
 
-    if not wait_until(lambda: all(trial.num_batches for trial in trials)):
+    if not wait_until(lambda: all(trial.told.num_batches for trial in trials)):
         return None
-    started, first = time.monotonic(), [trial.num_batches for trial in trials]
-    end = started + patience.window_seconds
+    end, first = time.monotonic() + patience.window_seconds, [trial.told for trial in trials]
 
     def is_enough() -> bool:
-        done = (trial.num_batches - before for trial, before in zip(trials, first, strict=True))
+        done = (trial.told.num_batches - before.num_batches for trial, before in zip(trials, first, strict=True))
         return time.monotonic() >= end and all(number >= patience.num_batches for number in done)
 
     is_whole = wait_until(is_enough)
-    seconds = time.monotonic() - started
-    total = sum(trial.num_batches for trial in trials) - sum(first)
-    return total / seconds if is_whole or not any(trial.has_ended for trial in trials) else None
+    last = [trial.told for trial in trials]
+    if not is_whole and any(trial.has_ended for trial in trials):
+        return None
+    return sum(after.batches_per_second_since(before) for before, after in zip(first, last, strict=True))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a training has told last: how many batches are done, and when it said so."""
+
+    num_batches: int = 0
+    when: float = 0.0
+
+    def batches_per_second_since(self, earlier: _Told) -> float:
+        """From one line to the other, whatever lies between: engines that are fast tell of some batches only."""
+        seconds = self.when - earlier.when
+        return (self.num_batches - earlier.num_batches) / seconds if seconds > 0 else 0.0
 
 
 class _Trial:
-    """A training that counts its batches in a thread of its own."""
+    """A training whose batches are counted in a thread of its own."""
 
-    def __init__(self, runtime: Runtime, run: EngineRun) -> None:
-        self.num_batches = 0
+    def __init__(self, runtime: Runtime, run: EngineRun, paths: TrialPaths) -> None:
+        self.told = _Told()
         self.has_ended = False
         self._runtime = runtime
         self._run = run
+        self._paths = paths
         self._control = TrialControl()
         self.thread = threading.Thread(target=self._train, name="trial to be measured", daemon=True)
 
@@ -196,12 +218,19 @@ class _Trial:
         if self.thread.ident is not None:
             self.thread.join()
 
+    def _note(self, batch: TrainBatch) -> None:
+        self.told = _Told((batch.epoch - 1) * batch.num_batches + batch.batch, time.monotonic())
+        # That of the last epoch may still be on its way to the disk.
+        drop_checkpoints(self._paths, before=batch.epoch - 1)
+
     def _train(self) -> None:
         try:
             with self._runtime.start(self._run) as engine:
                 self._control.attach(engine)
                 for line in engine.lines():
-                    self.num_batches += isinstance(parse_line(line), TrainBatch)
+                    said = parse_line(line)
+                    if isinstance(said, TrainBatch):
+                        self._note(said)
                 engine.wait()
         except SearchError:
             pass  # the search itself will tell of it

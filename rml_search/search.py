@@ -382,8 +382,8 @@ class Search:
                 running.thread.join()
             del self._running[running.suggestion.number]
             outcome = running.outcome
-            if not isinstance(outcome, TrialResult):
-                outcome = replace(running.failure(outcome or RuntimeError(reason)), reason=reason, is_broken_off=True)
+            if not isinstance(outcome, TrialResult) or outcome.is_machines_fault:  # as by a signal to all processes
+                outcome = replace(running.failure(RuntimeError(reason)), is_broken_off=True)
             self._remember(outcome, running.suggestion.attempt)
 
     def _all_failed(self) -> AllTrialsFailedError:

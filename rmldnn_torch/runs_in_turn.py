@@ -19,6 +19,7 @@ from contextlib import contextmanager
 
 import torch
 
+from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_torch.command_line import main
 from rmldnn_torch.shared_samples import store
 from rmldnn_torch.termination import Terminated, end_on_signals
@@ -35,7 +36,8 @@ def serve_in_process(driver: socket.socket) -> None:
         status = _run(request, driver)
         # The reader of the output must see its end before the answer comes.
         direct_output(nowhere)
-        _forget()
+        if not _forget():
+            os._exit(status or ExitStatus.UNEXPECTED)  # which is told as the status of the run
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             driver.send(json.dumps({"status": status}).encode())
 
@@ -43,7 +45,7 @@ def serve_in_process(driver: socket.socket) -> None:
 def _run(request: Request, driver: socket.socket) -> int:
     undo = end_on_signals()
     try:
-        with _listening(driver), _environment(request.environment):
+        with _environment(request.environment), _listening(driver):
             return main(request.arguments)
     except Terminated as error:  # it came when the run had ended, or before it had begun
         return error.exit_status
@@ -59,14 +61,28 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        # Those alone that have changed: threads of libraries read the others at any time.
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update({name: value for name, value in before.items() if os.environ.get(name) != value})
 
 
-def _forget() -> None:
-    """Frees what a run has left, so that the next one has the device's whole memory."""
+def _forget() -> bool:
+    """Frees what a run has left, so that the next one has the device's whole memory; False where it can serve no other.
+
+    An error within one of CUDA's kernels (an assertion, an illegal address) breaks the context: every call that
+    follows in this process fails with it
+    (https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html, cudaErrorAssert).
+    """
     gc.collect()
-    torch.cuda.empty_cache()  # does nothing where CUDA was not used
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return True
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import mmap
 import os
 import socket
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from rmldnn_torch.augmentation import Samples
+from rmldnn_torch.memory import available_memory
 
 #: Inputs and targets of four data sets: what a search changes between its trials leaves others unused.
 MAX_KEPT = 16
@@ -52,6 +54,9 @@ class SampleStore:
 
     def keep(self, key: str, shape: Sequence[int], descriptor: int) -> None:
         """Takes over a file from a run; the oldest goes when there are too many."""
+        if key in self._files:  # two parts of one run have the same samples
+            os.close(descriptor)
+            return
         self._files[key] = _File(descriptor, tuple(shape))
         if len(self._files) > MAX_KEPT:
             _, oldest = self._files.popitem(last=False)
@@ -68,7 +73,7 @@ class SampleStore:
         return torch.from_numpy(np.frombuffer(pixels, np.uint8).reshape(file.shape))
 
     def hand_over(self, key: str, samples: Samples) -> None:
-        """Gives the worker the samples, those of one size at least, where there is memory enough."""
+        """Gives the worker the samples, those of one size at least, where there is memory enough for them twice."""
         if self.is_of_the_worker:
             self._samples[key] = samples
             if len(self._samples) > MAX_KEPT:
@@ -78,6 +83,7 @@ class SampleStore:
             or not isinstance(samples, Tensor)
             or samples.dtype != torch.uint8
             or not samples.numel()
+            or not self._has_room_for(samples.nbytes)
         ):
             return
         with contextlib.suppress(OSError):
@@ -89,6 +95,11 @@ class SampleStore:
                 socket.send_fds(self.worker, [message.encode()], [descriptor])
             finally:
                 os.close(descriptor)
+
+    def _has_room_for(self, num_bytes: int) -> bool:
+        """Whether the worker would keep no more than half of what is free without all that it keeps."""
+        kept = sum(math.prod(file.shape) for file in self._files.values())
+        return kept + num_bytes <= (available_memory() + kept) // 2
 
 
 #: Of this process; the worker and its runs give it meaning.

@@ -124,16 +124,19 @@ def _run(request: Request, channel: socket.socket) -> NoReturn:
     """What ``rmldnn`` does, in a child of the worker."""
     from rmldnn_torch.command_line import main
     from rmldnn_torch.shared_samples import store
-    from rmldnn_torch.termination import end_on_signals, leave
+    from rmldnn_torch.termination import Terminated, end_on_signals, leave
 
-    end_on_signals()
-    direct_output(request.output)
-    os.close(request.output)
-    os.environ.update(request.environment)
-    store.worker = channel
-    status = main(request.arguments)
-    with contextlib.suppress(OSError):
-        channel.send(json.dumps({"modules": [name for name in _NEEDED_BY_SOME if name in sys.modules]}).encode())
+    try:
+        end_on_signals()
+        direct_output(request.output)
+        os.close(request.output)
+        os.environ.update(request.environment)
+        store.worker = channel
+        status = main(request.arguments)
+        with contextlib.suppress(OSError):
+            channel.send(json.dumps({"modules": [name for name in _NEEDED_BY_SOME if name in sys.modules]}).encode())
+    except Terminated as error:  # it came when the run had ended, or before it had begun
+        status = error.exit_status
     leave(status)
 
 

@@ -34,6 +34,9 @@ _LOG_END_BYTES = 1 << 16
 #: What submitit prints each time that a job starts.
 _START_OF_A_RUN = "Starting with "
 
+#: What it prints when a job goes back into the queue at its time limit.
+_BACK_IN_LINE = "Requeued job "
+
 _SUBMITIT = "submitit "
 _ERROR = "Error: "
 _ENDED_EARLY = "The search has ended before "
@@ -204,7 +207,7 @@ def tell_end(array: JobArray, *, has_enough: bool, show: Callable[[str], None]) 
     Raises:
         SearchError: all have failed, and there are not enough trials; the exit code is that of the last one.
     """
-    failed = failures(array)
+    failed = [failure for failure in failures(array) if not (has_enough and _waited_again(failure))]
     if len(failed) == array.num_workers and not has_enough:
         which = "the worker has" if len(failed) == 1 else f"all {len(failed)} workers have"
         message = f"{which} failed{', the last one' if len(failed) > 1 else ''}: {failed[-1]}"
@@ -215,6 +218,12 @@ def tell_end(array: JobArray, *, has_enough: bool, show: Callable[[str], None]) 
     if not has_enough:
         for line in dict.fromkeys(_early_ends(array)):
             show(line)
+
+
+def _waited_again(failure: WorkerFailure) -> bool:
+    """Whether it was ended while it waited to go on after a time limit."""
+    lines = _last_run(failure.log)
+    return failure.exit_code is None and any(line.startswith(_SUBMITIT) and _BACK_IN_LINE in line for line in lines)
 
 
 def _early_ends(array: JobArray) -> list[str]:

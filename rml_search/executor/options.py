@@ -45,8 +45,23 @@ DEFAULT_MINUTES = 24 * 60
 #: An array of Slurm's has at most a thousand jobs, where a cluster does not allow more.
 _MAX_WORKERS = 1000
 
-# What the search itself says to sbatch.
-_RESERVED = ("array", "chdir", "error", "ntasks", "open-mode", "output", "requeue", "signal", "wrap")
+# What the search itself says to sbatch, and with what sbatch would submit elsewhere, or nothing, or not say which job.
+_RESERVED = (
+    *("array", "chdir", "error", "ntasks", "open-mode", "output", "requeue", "signal", "wrap"),
+    *("clusters", "no-requeue", "parsable", "quiet", "test-only", "wait"),
+)
+
+# What the search must know itself: how long a worker runs, and how many cores srun gives it.
+_OWN_OPTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "account": "--slurm-account",
+        "cpus-per-task": "--slurm-cpus",
+        "gpus-per-node": "--slurm-gpus",
+        "mem": "--slurm-memory",
+        "partition": "--slurm-partition",
+        "time": "--slurm-time",
+    }
+)
 
 _UNITS = (24 * 60 * 60, 60 * 60, 60, 1)
 
@@ -181,7 +196,9 @@ def parse_further(texts: Sequence[str]) -> dict[str, str | bool]:
         ):
             raise OptionError(f"--slurm-option takes a long option of sbatch, such as qos=high, not {text!r}")
         if name in _RESERVED:
-            raise OptionError(f"--slurm-option: the search itself says --{name} to sbatch")
+            raise OptionError(f"--slurm-option: --{name} is not for a search: leave it out")
+        if name in _OWN_OPTIONS:
+            raise OptionError(f"--slurm-option: give {_OWN_OPTIONS[name]} instead of {name}")
         parameters[name] = value if equals else True
     return parameters
 

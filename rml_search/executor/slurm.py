@@ -113,6 +113,8 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 def _parameters(options: SlurmOptions, workspace: Workspace) -> dict[str, object]:
     """What submitit is told; None leaves a parameter out."""
     in_step = [] if options.cpus is None else [f"--cpus-per-task={options.cpus}"]  # srun does not take it from sbatch
+    # As submitit spells them, so that they take the place of its own.
+    further = {name.replace("-", "_"): value for name, value in options.further.items()}
     return {
         "job_name": "rml-optimization",
         "partition": options.partition,
@@ -126,7 +128,7 @@ def _parameters(options: SlurmOptions, workspace: Workspace) -> dict[str, object
         "array_parallelism": options.num_workers,
         "stderr_to_stdout": True,
         "srun_args": in_step,
-        "additional_parameters": {"requeue": True, "chdir": str(workspace.root), **options.further},
+        "additional_parameters": {"requeue": True, "chdir": str(workspace.root), **further},
     }
 
 
@@ -156,6 +158,11 @@ def workers_at_work(array: JobArray) -> list[WorkerState]:
 def cancel_waiting(array: JobArray) -> None:
     """Takes the workers out of the queue that do not run. Raises ClusterSilentError."""
     _ask("scancel", "--state=PENDING", array.job_id)
+
+
+def cancel(array: JobArray) -> None:
+    """Ends all workers. Raises ClusterSilentError."""
+    _ask("scancel", array.job_id)
 
 
 def _ask(program: str, *arguments: str) -> str:

@@ -6,6 +6,7 @@ could not be imported there. So this module imports nothing of the project.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -53,6 +54,7 @@ class Worker:
         """Ends the driver, which puts its running trials first in line; the same command is what goes on."""
         if self._driver is not None:
             self._driver.terminate()
-            # Not wait(): this interrupts one, which holds a lock.
-            os.waitid(os.P_PID, self._driver.pid, os.WEXITED | os.WNOWAIT)
+            # Not wait(): this interrupts one, which holds a lock, or comes when that has ended.
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self._driver.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Worker(self.command, self.needed_variables))

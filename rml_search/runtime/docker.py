@@ -22,6 +22,7 @@ from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from rml_search.allotment import gpus_of_engine
+from rml_search.devices import num_cpus
 from rml_search.errors import RuntimeUnavailableError, SearchError
 from rml_search.interruption import uninterrupted
 from rml_search.paths import Workspace
@@ -132,7 +133,7 @@ class DockerRuntime:
             "user": f"{os.getuid()}:{os.getgid()}",
             "working_dir": CONTAINER_DIRECTORY,
             "mounts": mounts,
-            "environment": {**run.environment(), **mpi_environment(run.num_procs)},
+            "environment": {**_own_share(), **run.environment(), **mpi_environment(run.num_procs)},
             "labels": {
                 LABEL: str(self._workspace.root),
                 **{f"{LABEL}.{key}": text for key, text in run.labels.items()},
@@ -220,6 +221,11 @@ def remove(container: Container) -> None:
     """Removes a container, whatever it does; not one that is gone, or whose engine is."""
     with contextlib.suppress(*SDK_ERRORS):
         container.remove(force=True, v=True)
+
+
+def _own_share() -> dict[str, str]:
+    """A container is started outside of this process's job, or affinity, and would take all cores of the machine."""
+    return {"OMP_NUM_THREADS": str(num_cpus())} if num_cpus() < (os.cpu_count() or 1) else {}
 
 
 def _gpus(device: str | None) -> DeviceRequest:

@@ -28,6 +28,7 @@ from rml_search.runtime.docker import (
     start_error,
 )
 from rml_search.runtime.local_worker import own_environment
+from rml_search.runtime.warm_engine import exit_without_answer
 from rmldnn_contract.worker_stream import (
     WORKER_COMMAND,
     Begin,
@@ -115,6 +116,8 @@ class ContainerWorker:
         """Starts a run. Raises OSError where the worker has died."""
         self._output = output = QueueOutput()
         self._send(Begin(tuple(engine_arguments(run)), own_environment(run)))
+        if self._has_ended:  # perhaps before this output was there to be told of it
+            raise BrokenPipeError("the container has ended")
         return output
 
     def ask_to_stop(self) -> None:
@@ -129,7 +132,7 @@ class ContainerWorker:
         except queue.Empty:
             return None
         if status is None:
-            return exit_of_container(self._container)
+            return exit_without_answer(exit_of_container(self._container))
         # A container tells of a signal as a shell does.
         return exit_of_code(status if status >= 0 else 128 - status)
 
@@ -165,6 +168,7 @@ class ContainerWorker:
                     continue
                 for message in reader.feed(chunk):
                     self._take(message)
+        self.hang_up()  # of one that talks nonsense the end is waited for too
         self._has_ended = True
         self._output.put(b"")
         self._answers.put(None)

@@ -16,6 +16,7 @@ from rml_search.errors import RuntimeUnavailableError
 from rml_search.runtime.base import SEED_VARIABLE, EngineExit, EngineRun, engine_arguments
 from rml_search.runtime.local import LocalRuntime, engine_module
 from rml_search.runtime.process import exit_of_process
+from rml_search.runtime.warm_engine import exit_without_answer
 
 _MESSAGE_BYTES = 4096
 _POLL_SECONDS = 0.1
@@ -84,15 +85,15 @@ class LocalWorker:
 
     def answer(self) -> EngineExit | None:
         """How the run has ended, or the worker if that has; None if a moment has brought neither."""
-        if not select.select([self._socket], [], [], _POLL_SECONDS)[0]:
-            return None
         try:
+            if not select.select([self._socket], [], [], _POLL_SECONDS)[0]:
+                return None
             message = self._socket.recv(_MESSAGE_BYTES)
-        except ConnectionResetError:
+        except (OSError, ValueError):  # the worker has died, or was buried in another thread
             message = b""
         if message:
             return exit_of_process(int(json.loads(message)["status"]))
-        return exit_of_process(-signal.SIGKILL if self._process is None else self._process.wait())
+        return exit_without_answer(exit_of_process(-signal.SIGKILL if self._process is None else self._process.wait()))
 
     def hang_up(self) -> None:
         """Lets the worker end by itself."""

@@ -70,6 +70,7 @@ class WarmRuntime:
         self._workplace = workplace
         self._lock = threading.Lock()
         self._free: list[tuple[object, Worker]] = []
+        self._is_closed = False
 
     def describe(self) -> str:
         """As the runtime that starts an engine for each trial."""
@@ -102,8 +103,9 @@ class WarmRuntime:
                     self._take_back(engine, needs)
 
     def close(self) -> None:
-        """Ends all workers that are free."""
+        """Ends all workers that are free, and each other one when it becomes so."""
         with self._lock:
+            self._is_closed = True
             free, self._free = self._free, []
         for _, worker in free:
             worker.hang_up()
@@ -135,8 +137,8 @@ class WarmRuntime:
 
     def _take_back(self, engine: WarmEngine, needs: object) -> None:
         engine.close_output()
-        if not engine.has_ended or not engine.worker.is_alive:
-            engine.worker.bury()
-            return
         with self._lock:
-            self._free.append((needs, engine.worker))
+            if engine.has_ended and engine.worker.is_alive and not self._is_closed:
+                self._free.append((needs, engine.worker))
+                return
+        engine.worker.bury()

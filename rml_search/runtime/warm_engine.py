@@ -60,6 +60,15 @@ class Workplace(Protocol):
         """
 
 
+#: How long one thread waits for another that asks for the end of the same run.
+_SECONDS_FOR_ANOTHER = 0.2
+
+
+def exit_without_answer(worker: EngineExit) -> EngineExit:
+    """How a run has ended of whose end its worker said nothing before its own: not well, even if the worker has."""
+    return worker if worker.code != 0 else EngineExit(-1, "the engine's worker ended before its run did", True)
+
+
 class WarmEngine:
     """One run of a worker; stdout and stderr are one stream, in the order in which they were written."""
 
@@ -102,11 +111,14 @@ class WarmEngine:
 
     def _look(self) -> EngineExit | None:
         """How it has ended, if it has; waits for a moment. Several threads may ask."""
-        with self._reading:
-            if self._exit is not None:
-                return self._exit
-            ended = self.worker.answer()
+        # Not for ever: who asks may wait for the worker's own end, and this thread may have to bring it about.
+        if not self._reading.acquire(timeout=_SECONDS_FOR_ANOTHER):
+            return self._exit
+        try:
+            ended = self.worker.answer() if self._exit is None else None
             if ended is not None:
                 with self._ending:
                     self._exit = ended
             return self._exit
+        finally:
+            self._reading.release()

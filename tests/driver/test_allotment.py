@@ -52,6 +52,8 @@ def test_trials_share_the_gpus_that_are_this_processs_own(set_variables):
         ({}, "1", ("1",)),
         ({"CUDA_VISIBLE_DEVICES": "2,3"}, None, ("2", "3")),
         ({"CUDA_VISIBLE_DEVICES": "2,3"}, "3", ("3",)),
+        ({"CUDA_VISIBLE_DEVICES": "2, 3"}, None, ("2", "3")),
+        ({"CUDA_VISIBLE_DEVICES": "0, 1", "SLURM_JOB_GPUS": "4,6"}, "1", ("6",)),
         # A job that sees only its own GPUs (ConstrainDevices=yes), and one that sees all.
         ({"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_JOB_GPUS": "4,6"}, "1", ("6",)),
         ({"CUDA_VISIBLE_DEVICES": "4,6", "SLURM_JOB_GPUS": "4,6"}, "6", ("6",)),

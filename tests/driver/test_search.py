@@ -16,6 +16,7 @@ import pytest
 from rml_optuna import STUDY_NAME, open_study
 from rml_search.errors import AllTrialsFailedError, EngineFailedError, NoResultsError, WorkspaceInUseError, WriteError
 from rml_search.interruption import Interrupted, interruptible
+from rml_search.limits import Limits
 from rml_search.lock import only_search_in
 from rml_search.options import StudyChoice
 from rml_search.paths import Workspace
@@ -163,6 +164,25 @@ def test_an_interruption_keeps_what_had_finished_and_closes_the_engine(workspace
         ("failed", "interrupted"),
     ]
     assert workspace.best_checkpoint.read_text().endswith("0000/checkpoints: epoch 1")
+
+
+def test_an_engine_that_hears_of_the_end_before_the_search_has_not_failed(
+    workspace, make_options, scripted, script, monkeypatch
+):
+    """A batch system sends SIGTERM to all processes of a job; no trial may be tried again here after a failure."""
+
+    def hear_last(self):
+        for running in self._running.values():
+            running.thread.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Search, "_next_event", hear_last)
+    runtime = scripted(script([0.7], code=143, note="the engine was ended by SIGTERM", is_machines_fault=True))
+    running = search(workspace, make_options(num_trials=1), runtime, limits=Limits(retries=0))
+    with pytest.raises(Interrupted), interruptible():
+        running.run()
+    (record,) = read_list_acc(workspace)
+    assert (record.state.value, record.reason, record.tried_again) == ("failed", "interrupted", True)
 
 
 @pytest.mark.parametrize("method", ["ask", "tell"])

@@ -70,6 +70,32 @@ def test_images_of_several_sizes_and_other_numbers_are_not_handed_over(worker: s
         worker.recv(1)
 
 
+def test_samples_that_memory_would_not_hold_twice_are_not_handed_over(
+    worker: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """24 bytes may be kept of 48 that are free; of 70 more than the 24 that are kept then, 23 more may."""
+    worker.setblocking(False)
+    for number, (free, is_kept) in enumerate([(47, False), (48, True), (70, False), (72, True)]):
+        monkeypatch.setattr(shared_samples, "available_memory", lambda free=free: free)
+        assert decoded_once([tmp_path], str(number), lambda: SAMPLES) is SAMPLES
+        if is_kept:
+            take_over(worker)
+        else:
+            with pytest.raises(BlockingIOError):
+                worker.recv(1)
+
+
+@pytest.mark.usefixtures("worker")
+def test_what_two_parts_of_a_run_hand_over_is_kept_once() -> None:
+    descriptors = [os.memfd_create("samples") for _ in range(2)]
+    for descriptor in descriptors:
+        shared_samples.store.keep("a", [1], descriptor)
+    os.fstat(descriptors[0])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptors[1])
+    os.close(descriptors[0])
+
+
 def test_the_oldest_go_when_there_are_too_many() -> None:
     store = SampleStore()
     descriptors = []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from submitit.core.utils import DelayedSubmission
@@ -76,7 +78,8 @@ def test_the_workers_join_the_study_that_the_command_has_begun(search, journal, 
     assert recall(workspace) == JobArray("77", 2, workspace.cluster_jobs)
     first, second = commands(workspace)
     assert first == second
-    assert first[2].endswith("/rml_optimization.py")
+    assert Path(first[2]) == Path(__file__).resolve().parents[3] / "rml_optimization.py"
+    assert Path(first[2]).is_file()
     assert first[3:] == ["--seed", "5", "--storage=trials/study.journal", "--no-report"]
     study = journal()
     assert workspace.study_mark.read_text() == f"{study.identity}\n"
@@ -122,6 +125,16 @@ def test_results_of_another_search_move_aside_and_back_where_slurm_refuses_the_j
     assert told[0].startswith("The results of an earlier search were moved to earlier/")
     assert not workspace.list_acc.exists()
     assert workspace.shared_journal.exists()
+
+
+def test_a_job_that_cannot_be_written_down_is_cancelled(search, programs, workspace, monkeypatch):
+    def refuse(array, workspace):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("rml_commands.cluster.remember", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        search()
+    assert programs.asked("scancel") == ["77"]
 
 
 def test_no_more_workers_are_submitted_than_trials_are_left(search, workspace):

@@ -61,6 +61,21 @@ def test_further_parameters_that_cannot_be(text):
         parse_further([text])
 
 
+@pytest.mark.parametrize("name", ["wait", "--parsable", "quiet", "test-only", "clusters=all", "no-requeue"])
+def test_what_would_hide_the_job_is_refused(name):
+    with pytest.raises(OptionError, match="is not for a search: leave it out"):
+        parse_further([name])
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [("time=30:00", "--slurm-time"), ("cpus-per-task=4", "--slurm-cpus"), ("mem=8G", "--slurm-memory")],
+)
+def test_what_the_search_must_know_has_an_option_of_its_own(text, option):
+    with pytest.raises(OptionError, match=f"^--slurm-option: give {option} instead of "):
+        parse_further([text])
+
+
 @pytest.mark.parametrize(
     ("choice", "option"),
     [

@@ -74,6 +74,13 @@ def test_what_sbatch_is_told(programs, workspace):
     assert exit_code_of(array, 31) is None
 
 
+def test_further_parameters_take_the_place_of_the_searchs_own(programs, workspace):
+    programs(sbatch="echo Submitted batch job 77", srun="true")
+    submit(["python"], SlurmOptions(further={"job-name": "of the night"}), workspace)
+    script = (workspace.cluster_jobs / "77_submission.sh").read_text()
+    assert [line for line in script.splitlines() if "job-name" in line] == ["#SBATCH --job-name='of the night'"]
+
+
 def test_a_secret_travels_in_the_environment_and_no_file_beside_the_results_holds_it(programs, workspace, monkeypatch):
     programs(sbatch='echo "$RML_STORAGE" > "$0.heard"; echo Submitted batch job 79', srun="true")
     monkeypatch.delenv("RML_STORAGE", raising=False)

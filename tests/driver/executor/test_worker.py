@@ -98,6 +98,12 @@ def test_a_notice_ends_the_driver_first_and_the_same_command_goes_on(job):
     assert first._driver.wait() == 143
 
 
+def test_a_notice_that_comes_when_the_driver_has_ended_requeues_all_the_same(job):
+    worker_of_job = Worker(python("sys.exit(0)"))
+    assert worker_of_job() == 0
+    assert worker_of_job.checkpoint().function.command == worker_of_job.command
+
+
 def test_a_worker_travels_without_the_project(job, tmp_path):
     """A job's Python may find no rml_search; a requeued job has to write its worker down once more."""
     import cloudpickle

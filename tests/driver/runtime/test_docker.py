@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def test_no_permission_names_the_group(workspace, monkeypatch):
     monkeypatch.setattr(docker, "from_env", refuse)
     with pytest.raises(RuntimeUnavailableError, match="add yourself to the group docker"):
         docker.DockerRuntime(workspace, "x", gpu=False).prepare(print)
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(3, "3"), (16, None)])
+def test_a_container_takes_no_more_cores_than_this_process_has(workspace, monkeypatch, cores, threads):
+    monkeypatch.setattr(docker, "num_cpus", lambda: cores)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    runtime = docker.DockerRuntime(workspace, "x", gpu=False)
+    assert runtime.settings(RUN)["environment"].get("OMP_NUM_THREADS") == threads
+    assert runtime.settings(replace(RUN, num_threads=2))["environment"]["OMP_NUM_THREADS"] == "2"
 
 
 @pytest.fixture

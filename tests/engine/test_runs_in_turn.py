@@ -1,0 +1,86 @@
+"""What one run leaves behind in a worker that does the next one too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rmldnn_torch import runs_in_turn
+from rmldnn_torch.worker import read_status, send_request
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def start(program: str, descriptor: int) -> subprocess.Popen[bytes]:
+    """A process that has a descriptor of this one's, whose number is its argument."""
+    imports = "import os, signal, socket, sys\nfrom rmldnn_torch import worker\ngiven = int(sys.argv[1])\n"
+    command = [sys.executable, "-c", imports + program, str(descriptor)]
+    return subprocess.Popen(command, cwd=CHECKOUT, pass_fds=[descriptor])
+
+
+def test_variables_of_a_run_and_what_it_has_changed_are_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHANGED", "before")
+    monkeypatch.setenv("REMOVED", "before")
+    monkeypatch.delenv("GIVEN", raising=False)
+    before = dict(os.environ)
+    with runs_in_turn._environment({"GIVEN": "to the run"}):
+        assert os.environ["GIVEN"] == "to the run"
+        os.environ["CHANGED"] = "by the run"
+        del os.environ["REMOVED"]
+        os.environ["ADDED"] = "by the run"
+    assert dict(os.environ) == before
+
+
+def test_a_context_of_cuda_that_is_broken_serves_no_other_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch raises then, on a stand-in for a GPU."""
+
+    def fail() -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    assert runs_in_turn._forget()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert runs_in_turn._forget()
+    monkeypatch.setattr(torch.cuda, "synchronize", fail)
+    assert not runs_in_turn._forget()
+
+
+@pytest.mark.parametrize("is_sound", [True, False])
+def test_a_worker_that_can_serve_no_other_run_ends_with_the_status_of_its_last(tmp_path: Path, is_sound: bool) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    program = f"""
+from rmldnn_torch import runs_in_turn
+runs_in_turn._forget = lambda: {is_sound}
+worker.work(socket.socket(fileno=given), in_process=True)
+"""
+    with ours, theirs, (tmp_path / "output").open("wb") as output:
+        process = start(program, theirs.fileno())
+        theirs.close()
+        send_request(ours, [f"--config={tmp_path / 'missing.json'}"], {}, output.fileno())
+        answer = ours.recv(4096)
+        assert (read_status(answer) if answer else process.wait(20)) == 78
+        assert bool(answer) == is_sound
+    assert process.wait(20) == (0 if is_sound else 78)
+    assert "there is no configuration file" in (tmp_path / "output").read_text()
+
+
+def test_a_signal_that_comes_when_a_run_has_ended_is_told_as_one(tmp_path: Path) -> None:
+    """In a child of the worker: outside of the command line, which catches those that come meanwhile."""
+    program = """
+from rmldnn_torch import command_line
+command_line.main = lambda arguments: os.kill(os.getpid(), signal.SIGTERM)
+_, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+worker._run(worker.Request([], {}, given), channel)
+"""
+    with (tmp_path / "output").open("wb") as output:
+        process = start(program, output.fileno())
+    assert process.wait(20) == 128 + signal.SIGTERM
+    assert (tmp_path / "output").read_text() == ""
