@@ -258,9 +258,8 @@ def report(
     """Write a page on the search in this folder, or shared, also while it runs."""
     from rml_report.page import write_report
 
-    workspace = Workspace(Path.cwd())
-    shared = shared_choice(storage, study_name)
-    typer.echo(f"The report is {shown(write_report(workspace, out or workspace.report, shared))}")
+    path = write_report(Workspace(Path.cwd()), out, shared_choice(storage, study_name))
+    typer.echo(f"The report is {shown(path)}")
 
 
 @app.command()
