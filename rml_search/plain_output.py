@@ -203,9 +203,12 @@ def doctor_table(diagnosis: Diagnosis) -> str:
         lines += _indented(finding.detail, head)
         if finding.advice is not None:
             lines += _indented(finding.advice, " " * len(head) + "-> ")
-    can_run = f"A search can run: {' or '.join(diagnosis.runtimes)}"
-    lines += ["", can_run if diagnosis.obstacle is None else "No search can run yet."]
-    return "\n".join(lines)
+    if diagnosis.obstacle is not None:
+        return "\n".join([*lines, "", "No search can run yet."])
+    # An option and its value stay in one line.
+    whole = [runtime.replace(" ", "\N{NO-BREAK SPACE}") for runtime in diagnosis.runtimes]
+    can_run = [line.replace("\N{NO-BREAK SPACE}", " ") for line in _indented(" or ".join(whole), "A search can run: ")]
+    return "\n".join([*lines, "", *can_run])
 
 
 def _indented(text: str, head: str) -> list[str]:
