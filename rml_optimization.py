@@ -252,12 +252,14 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html.  [default: report]")
     ] = None,
+    storage: options.SharedStorageOption = None,
+    study_name: options.StudyNameOption = None,
 ) -> None:
-    """Write a report on the search in this folder, also while it runs."""
+    """Write a report on the search in this folder or a storage."""
     from rml_report.page import write_report
 
-    workspace = Workspace(Path.cwd())
-    typer.echo(f"The report is in {shown(write_report(workspace, out or workspace.report))}")
+    path = write_report(Workspace(Path.cwd()), out, shared_choice(storage, study_name))
+    typer.echo(f"The report is in {shown(path)}")
 
 
 @app.command()

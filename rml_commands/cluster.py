@@ -100,7 +100,7 @@ def search_on_cluster(
     if plan.writes_report:
         from rml_report.page import write_report_softly
 
-        write_report_softly(workspace, show)
+        write_report_softly(workspace, show, search.shared)
 
 
 def _submit(search: ClusterSearch, settings: Sequence[tuple[str, str]], display: Display) -> JobArray | None:

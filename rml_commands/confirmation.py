@@ -16,6 +16,7 @@ from rml_search.confirmation import (
     rank,
 )
 from rml_search.display import SearchPart
+from rml_search.folder import trials_in_place
 from rml_search.observer import SearchObserver
 from rml_search.options import ConfirmOptions, PrunerName, StudyChoice
 from rml_search.results import TrialRecord, best_records
@@ -55,7 +56,7 @@ def confirm(
             limits = replace(search.limits, target_accuracy=None)
             records = study.records()
             if not workspace.confirmed_model.digest.is_file() or len(records) < num_runs:
-                with watching(SearchPart(own_options, records, is_again=True)) as observer:
+                with watching(SearchPart(own_options, records, is_again=True)) as observer, trials_in_place(part):
                     Search(own_options, part, search.runtime, study, observer, limits, search.slots, num_runs).run()
             ranked = rank(trials, study.records())
         finally:

@@ -14,7 +14,7 @@ from rml_search.devices import Slot, plan_slots
 from rml_search.display import Display, SearchEnd, SearchPart, open_display
 from rml_search.driver import is_gone
 from rml_search.executor.slurm import check_slurm
-from rml_search.folder import one_of_several_in, setting_up, writing_results
+from rml_search.folder import one_of_several_in, setting_up, trials_in_place, writing_results
 from rml_search.inference import (
     InferenceResult,
     choose_inference_config,
@@ -157,7 +157,7 @@ def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) 
     if plan.writes_report:
         from rml_report.page import write_report_softly
 
-        write_report_softly(workspace, display.say)
+        write_report_softly(workspace, display.say, plan.shared)
 
 
 def _measured_slots(run: _Run, study: OptunaStudy) -> Sequence[Slot]:
@@ -191,7 +191,8 @@ def _run_trials(run: _Run, study: OptunaStudy) -> tuple[Search, Sequence[TrialRe
             closing(tracked(watching, plan.tracking, study, workspace)) as observer,
         ):
             running = Search(options, workspace, run.runtime, study, observer, plan.limits, run.slots, plan.keep_top)
-            running.run()
+            with trials_in_place(workspace):
+                running.run()
     except BaseException as problem:
         error = str(problem)
         raise

@@ -11,7 +11,7 @@ from rml_search.errors import NoResultsError
 from rml_search.options import SharedChoice
 from rml_search.paths import Workspace, shown
 from rml_search.progress import Progress
-from rml_shared.storage import parse_storage, storage_to_read
+from rml_shared.records import study_to_read
 from rml_study.progress import study_progress
 from rml_study.storage import CONFIRMATION, STUDY_NAME, database_errors, snapshot
 
@@ -51,10 +51,5 @@ def storage_progress(shared: SharedChoice) -> Progress:
         OptionError: the address is none.
         StudyError: the storage cannot be read.
     """
-    address = parse_storage(shared.storage)
-    with storage_to_read(address) as storage:
-        names = [study.study_name for study in storage.get_all_studies()]
-        if shared.study_name not in names:
-            others = f": it contains {', '.join(sorted(names)[:5])}; see --study-name" if names else ""
-            raise NoResultsError(f"{address.text} contains no study {shared.study_name}{others}")
-        return study_progress(optuna.load_study(study_name=shared.study_name, storage=storage))
+    with study_to_read(shared) as study:
+        return study_progress(study)

@@ -1,11 +1,13 @@
 """The report of a search: read its study as it stands, draw, and write one page.
 
-Reads ``study.db`` through a copy in memory, so that a search may go on meanwhile: nothing is locked or written there.
+Reads ``study.db`` through a copy in memory, so that a search may go on meanwhile: nothing is locked or written there,
+nor in a storage that drivers share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,21 +15,22 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from rml_report.comparison import importance_shares
 from rml_report.plots import draw_plots, plotly_script
 from rml_search.errors import NoResultsError, WriteError
+from rml_search.folder import is_folder_of
+from rml_search.options import SharedChoice
 from rml_search.paths import Workspace, shown, write_atomically
 from rml_search.report.page import Page, render_page
-from rml_search.report.pictures import load_gallery
+from rml_search.report.pictures import Gallery, load_gallery
 from rml_search.report.summary import Confirmation, Dimension, State, StudySummary, TrialSummary, Value
 from rml_search.results import TrialRecord, read_list_acc
 from rml_search.run_record import read_runs
 from rml_search.search_space import LEARNING_RATE, SEED
+from rml_shared.records import study_to_read
 from rml_study.storage import STUDY_NAME, database_errors, snapshot
 
 _STATES = {
@@ -40,20 +43,24 @@ _STATES = {
 _NOT_OURS = {"duplicates", "borrowed"}
 
 
-def write_report(workspace: Workspace, folder: Path | None = None) -> Path:
+def write_report(workspace: Workspace, folder: Path | None = None, shared: SharedChoice | None = None) -> Path:
     """Writes ``report.html`` into a folder, which is made (None: the search's own); gives the file.
+
+    Args:
+        shared: the study that drivers share; None: that of the search in ``workspace``.
 
     Raises:
         NoResultsError: there is no trial to report of.
-        StudyError: ``study.db`` is no study of Optuna's.
+        OptionError: the address of the shared study is none.
+        StudyError: the study cannot be read.
         WriteError: the system refuses the file.
     """
-    study = read_summary(workspace)
+    study = read_summary(workspace, shared)
     page = Page(
         study=study,
         importances=importance_shares(study),
         plots=draw_plots(study),
-        gallery=load_gallery(workspace),
+        gallery=_gallery(workspace, study, shared),
         plotly_script=plotly_script(),
     )
     path = workspace.report_page if folder is None else folder / workspace.report_page.name
@@ -65,25 +72,38 @@ def write_report(workspace: Workspace, folder: Path | None = None) -> Path:
     return path
 
 
-def write_report_softly(workspace: Workspace, show: Callable[[str], None]) -> None:
+def _gallery(workspace: Workspace, study: StudySummary, shared: SharedChoice | None) -> Gallery:
+    if shared is not None and not is_folder_of(workspace, study.identity or ""):
+        return Gallery(reason="This folder contains no predictions of this shared search.")
+    return load_gallery(workspace)
+
+
+def write_report_softly(workspace: Workspace, show: Callable[[str], None], shared: SharedChoice | None = None) -> None:
     """Writes the report at the end of a search, which has worked whatever becomes of its page; says where it is."""
     try:
-        show(f"The report is in {shown(write_report(workspace))}")
+        show(f"The report is in {shown(write_report(workspace, None, shared))}")
     except Exception as error:  # noqa: BLE001 - told in one line: it must not turn a search that worked into a failure
         show(f"Cannot write the report: {' '.join(str(error).split())}; `report` tries again")
 
 
-def read_summary(workspace: Workspace) -> StudySummary:
-    """The search in a folder, as it stands. Without ``study.db`` it is read from ``list_acc.json``, without its curves.
+def read_summary(workspace: Workspace, shared: SharedChoice | None = None) -> StudySummary:
+    """The search in a folder, or the one that drivers share, as it stands.
+
+    Without a study it is read from ``list_acc.json``, without its curves.
 
     Raises:
         NoResultsError: there is neither, or no trial was begun.
-        StudyError: ``study.db`` is no study of Optuna's.
+        OptionError: the address of the shared study is none.
+        StudyError: the study cannot be read.
     """
     name = workspace.root.name
+    if shared is not None:
+        return _shared_summary(shared, name)
     if not workspace.study_database.exists():
-        summary = _summary_of_journal(workspace, name) if workspace.shared_journal.exists() else None
-        return summary or summary_of_records(read_list_acc(workspace), name)
+        if workspace.shared_journal.exists():  # of the jobs of a cluster
+            with suppress(NoResultsError):
+                return _shared_summary(SharedChoice(shown(workspace.shared_journal)), name)
+        return summary_of_records(read_list_acc(workspace), name)
     with database_errors(workspace), snapshot(workspace.study_database) as storage:
         studies = storage.get_all_studies()
         if not studies:
@@ -95,21 +115,19 @@ def read_summary(workspace: Workspace) -> StudySummary:
         others = [optuna.load_study(study_name=other, storage=storage) for other in names if other != main]
         summary = summarise(optuna.load_study(study_name=main, storage=storage), name)
         summary = replace(summary, confirmations=_confirmations(summary.trials, others))
+    return _begun(summary, shown(workspace.study_database))
+
+
+def _shared_summary(shared: SharedChoice, name: str) -> StudySummary:
+    with study_to_read(shared) as study:
+        return _begun(summarise(study, name), f"the study {study.study_name}")
+
+
+def _begun(summary: StudySummary, place: str) -> StudySummary:
+    """The summary. Raises NoResultsError where it is one of nothing."""
     if not summary.trials:
-        raise NoResultsError(
-            f"no trial in {shown(workspace.study_database)} has started: there is nothing to report yet"
-        )
+        raise NoResultsError(f"no trial in {place} has started: there is nothing to report yet")
     return summary
-
-
-def _summary_of_journal(workspace: Workspace, name: str) -> StudySummary | None:
-    """The study that the jobs of a cluster share in the folder of the search; None where none of them has begun."""
-    storage = JournalStorage(JournalFileBackend(str(workspace.shared_journal)))
-    studies = storage.get_all_studies()
-    if not studies:
-        return None
-    summary = summarise(optuna.load_study(study_name=studies[0].study_name, storage=storage), name)
-    return summary if summary.trials else None
 
 
 def summarise(study: optuna.Study, name: str) -> StudySummary:
@@ -130,6 +148,7 @@ def summarise(study: optuna.Study, name: str) -> StudySummary:
         num_epochs=num_epochs,
         settings={str(option): _setting(value) for option, value in settings.items() if value is not None},
         runs=read_runs(attributes),
+        identity=attributes.get("identity"),
     )
 
 

@@ -169,7 +169,7 @@ def _memory() -> Finding:
 
 def _disk(workspace: Workspace) -> Finding:
     free = shutil.disk_usage(workspace.root).free
-    detail = f"{free / 1e9:.1f} GB free in {workspace.root}"
+    detail = f"{free / 1e9:.1f} GB free in this folder"
     if free > _LITTLE_DISK:
         return Finding("Disk", True, detail)
     return Finding("Disk", False, detail, f"free some space: {_LITTLE_DISK / 1e9:.0f} GB is enough for large networks")

@@ -1,4 +1,4 @@
-"""A working directory that several drivers of one study may share."""
+"""A working directory: that several drivers of one study may share, and whose files somebody may delete."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import IO
 
-from rml_search.errors import StudyError, WorkspaceInUseError, WriteError
+from rml_search.errors import (
+    AllTrialsFailedError,
+    EngineFailedError,
+    SearchError,
+    StudyError,
+    WorkspaceInUseError,
+    WriteError,
+)
 from rml_search.paths import Workspace, shown, write_atomically
 from rml_search.results import finish_move_back, move_aside
 
@@ -73,6 +81,34 @@ def writing_results(workspace: Workspace) -> Iterator[None]:
     """What drivers that share a directory do one after the other, when they write results."""
     with _one_at_a_time(workspace, "results"):
         yield
+
+
+@contextmanager
+def trials_in_place(workspace: Workspace) -> Iterator[None]:
+    """Trials run in this block; where it fails since their files were deleted meanwhile, that is what it says.
+
+    Raises:
+        WriteError: they were.
+    """
+    try:
+        yield
+    except (FileNotFoundError, EngineFailedError, AllTrialsFailedError) as error:
+        gone = _deleted(workspace, error)
+        if gone is None:
+            raise
+        raise WriteError(
+            f"{shown(gone)} was deleted while the search ran: leave it in its place, and run the same command again"
+        ) from error
+
+
+def _deleted(workspace: Workspace, error: FileNotFoundError | SearchError) -> Path | None:
+    """What of the trials is not there any more: all of them, or the file of one."""
+    if not workspace.trial_layers(0).is_file():  # which the search has put there before its first trial
+        return workspace.trials
+    if isinstance(error, FileNotFoundError) and isinstance(error.filename, (str, Path)):
+        missing = Path(error.filename)
+        return missing if missing.is_relative_to(workspace.trials) else None
+    return None
 
 
 @contextmanager

@@ -154,8 +154,9 @@ def _title(rows: Sequence[GalleryRow], num_shown: int, order: Order) -> str:
     if not scores:
         return count if num_shown == len(rows) else f"The first {num_shown} of {count}"
     means = mean_scores(scores)
-    which = "worst" if order is Order.WORST and num_shown < len(rows) else "from worst to best"
-    shown = "" if num_shown == 1 else f"; here {num_shown}, {which}"
+    is_cut = order is Order.WORST and num_shown < len(rows)
+    which = f"the {num_shown} worst" if is_cut else f"{num_shown}, from worst to best"
+    shown = "" if num_shown == 1 else f"; here {which}"
     return f"Lesion in {count}: mean Dice {means.dice:.3f}, IoU {means.iou:.3f}{shown}"
 
 

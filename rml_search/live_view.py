@@ -156,11 +156,13 @@ def _two_rows(trial: RunningTrial, paper: _Paper, scale: tuple[float, float]) ->
     place = "" if trial.place is None else f" ({trial.place})"
     first = Text.assemble((f"Trial {trial.number}", _TITLE), f"{place}: {_point(trial)}")
     words = f"  epoch {_epoch(trial)}, {_accuracy(trial)}"
-    best = trial.best
-    if best is not None and best.accuracy is not None and paper.width >= _MIN_WIDTH_OF_ALL:
-        words += f", best {best.accuracy:.3f} in epoch {best.epoch}"
     time_left = "was killed" if trial.is_left else f"{duration(trial.seconds_left)} left"
     room = paper.width - len(words) - len(time_left) - 5
+    best = trial.best
+    if best is not None and best.accuracy is not None:
+        told = f", best {best.accuracy:.3f} in epoch {best.epoch}"
+        if room - len(told) >= _MIN_WIDTH_OF_BAR:  # else it would take the curve's place, and that of the time
+            words, room = words + told, room - len(told)
     curve = sparkline(trial.accuracies, min(room, trial.num_epochs), *scale, ascii_only=paper.ascii_only)
     gap = " " * max(1, paper.width - len(words) - len(curve) - len(time_left) - 2)
     return [first, Text.assemble(words, "  ", (curve, "cyan"), gap, (time_left, _QUIET))]

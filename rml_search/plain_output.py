@@ -203,9 +203,14 @@ def doctor_table(diagnosis: Diagnosis) -> str:
         lines += _indented(finding.detail, head)
         if finding.advice is not None:
             lines += _indented(finding.advice, " " * len(head) + "-> ")
-    can_run = f"A search can run with: {' or '.join(diagnosis.runtimes)}"
-    lines += ["", can_run if diagnosis.obstacle is None else "A search cannot run yet."]
-    return "\n".join(lines)
+    if diagnosis.obstacle is not None:
+        return "\n".join([*lines, "", "A search cannot run yet."])
+    # An option and its value stay in one line.
+    whole = [runtime.replace(" ", "\N{NO-BREAK SPACE}") for runtime in diagnosis.runtimes]
+    can_run = [
+        line.replace("\N{NO-BREAK SPACE}", " ") for line in _indented(" or ".join(whole), "A search can run with: ")
+    ]
+    return "\n".join([*lines, "", *can_run])
 
 
 def _indented(text: str, head: str) -> list[str]:

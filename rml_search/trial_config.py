@@ -15,6 +15,7 @@ from rml_search.search_space import LAYERS, SEED, Dimension, Value
 from rml_search.space_file import LEFT_OUT
 from rml_search.validation import validation_data
 from rmldnn_contract.config import Configuration, describe_validation_error
+from rmldnn_contract.data import RANDOM_GEOMETRY
 from rmldnn_contract.exit_status import ConfigurationError
 from rmldnn_contract.names import canonical_name
 from rmldnn_contract.optimizer import OPTIMIZERS
@@ -23,6 +24,7 @@ from rmldnn_contract.optimizer import OPTIMIZERS
 _OF_TRAINING = ("input_path", "target_path", "batch_size", "preload")
 #: What a person's own configuration writes: a search decides itself what is written where.
 _OUTPUTS = ("test_output_path", "hdf5_outfile")
+_TRANSFORMS = ("transforms", "input_transforms", "target_transforms")
 
 
 def training_configuration(
@@ -45,10 +47,16 @@ def training_configuration(
 def inference_configuration(
     options: SearchOptions, hyperparameters: Hyperparameters, workspace: Workspace, model: ModelPaths | None = None
 ) -> Configuration:
-    """The document that runs a model (None: the best one) on the test images and writes its predictions."""
+    """The document that runs a model (None: the best one) on the test images and writes its predictions.
+
+    Random geometry of a training has no place in it: predictions shall lie over the images.
+    """
     locate, model = workspace.locate, model or workspace.best
     training = _network(options, hyperparameters, workspace, options.data)
     data = {key: value for key, value in training["data"].items() if key not in (*_OF_TRAINING, *_OUTPUTS)}
+    for key in _TRANSFORMS:
+        if data.get(key):
+            data[key] = [step for step in data[key] if not RANDOM_GEOMETRY.intersection(step)]
     predictions = {"test_output_path": f"{locate(workspace.predictions)}/"}
     if "hdf5_outfile" in training["data"]:
         predictions["hdf5_outfile"] = locate(workspace.predictions / Path(training["data"]["hdf5_outfile"]).name)
@@ -135,7 +143,7 @@ def _own_data(options: SearchOptions, base: Mapping[str, Any]) -> dict[str, Any]
     """The section of the person's own configuration, with what they said besides."""
     data = {**base["data"], "batch_size": options.batch_size, "test_batch_size": options.test_batch_size}
     if options.image_size is not None:
-        for key in ("transforms", "input_transforms", "target_transforms"):
+        for key in _TRANSFORMS:
             if key in data or (key == "transforms" and "input_transforms" not in data):
                 others = [step for step in data.get(key) or () if "resize" not in step]
                 data[key] = [{"resize": list(options.image_size)}, *others]

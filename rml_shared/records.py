@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter
 from rml_search.errors import NoResultsError
 from rml_search.options import SharedChoice
 from rml_search.results import TrialRecord
-from rml_shared.storage import StorageAddress, open_shared_storage, parse_storage, storage_errors
+from rml_shared.storage import StorageAddress, open_shared_storage, parse_storage, storage_errors, storage_to_read
 from rml_study.records import RECORD
 
 
@@ -48,6 +49,24 @@ def read_shared_records(shared: SharedChoice) -> SharedRecords:
             return _read(storage.optuna, address, shared.study_name)
     finally:
         storage.close()
+
+
+@contextmanager
+def study_to_read(shared: SharedChoice) -> Iterator[optuna.Study]:
+    """The study that ``--storage`` and ``--study-name`` name; nothing is written to it, and nobody waits.
+
+    Raises:
+        NoResultsError: there is none of that name.
+        OptionError: the address is none.
+        StudyError: the storage cannot be read.
+    """
+    address = parse_storage(shared.storage)
+    with storage_to_read(address) as storage:
+        names = [study.study_name for study in storage.get_all_studies()]
+        if shared.study_name not in names:
+            others = f": it contains {', '.join(sorted(names)[:5])}; see --study-name" if names else ""
+            raise NoResultsError(f"{address.text} contains no study {shared.study_name}{others}")
+        yield optuna.load_study(study_name=shared.study_name, storage=storage)
 
 
 def _read(storage: optuna.storages.BaseStorage, address: StorageAddress, name: str) -> SharedRecords:

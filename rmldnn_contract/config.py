@@ -43,7 +43,8 @@ class Loss(Section):
     function: Annotated[LossName, any_case("loss", LOSSES), BeforeValidator(_loss_name)]
     source: Annotated[SourceName, any_case("source", get_args(SourceName))] | None = None
     weight: tuple[NonNegative, ...] | None = None
-    ignore_index: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
+    #: Masks pass through float32 on their way, which holds whole numbers up to 2^24.
+    ignore_index: Annotated[int, Field(ge=-(2**24), le=2**24)] | None = None
 
 
 class Checkpoints(Section):

@@ -125,6 +125,10 @@ _TRANSFORMS: dict[str, type[Section]] = {
     )
 }
 TRANSFORMS: tuple[str, ...] = tuple(_TRANSFORMS)
+#: Those that move pixels at random. They belong to training.
+RANDOM_GEOMETRY = frozenset(
+    {"jitter_crop", "random_horizontal_flip", "random_vertical_flip", "random_zoom", "random_rotate"}
+)
 
 
 def _key_of_transform(value: object) -> str | None:

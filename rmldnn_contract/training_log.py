@@ -17,7 +17,8 @@ RULE = "-" * 45
 ERROR_PREFIX = "Error: "
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan(?:\([^)]*\))?|inf(?:inity)?)"
+# Words that only begin so, such as "inference", are no numbers.
+_NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|\bnan\b(?:\([^)]*\))?|\binf(?:inity)?\b)"
 _POSITION = r"Epoch\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*:\s*Batch\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]"
 _STAMP = re.compile(r"^\s*\[\d{4}-\w{3}-\d{2} \d{2}:\d{2}:\d{2}(?:\.\d+)?\]\s?")
 _TRAIN = re.compile(
@@ -218,7 +219,6 @@ def read_epochs(lines: Iterable[str]) -> Iterator[EpochRecord]:
 # --- the files <outfile>_train.txt and <outfile>_test.txt ---------------------------------------------
 
 TRAIN_FILE_HEADER = "# time [s]  epoch  batch  loss  |g|"
-TEST_FILE_HEADER = "# epoch  time [s]  loss  accuracy"
 
 
 def format_train_file_line(seconds: float, batch: TrainBatch) -> str:
@@ -228,7 +228,11 @@ def format_train_file_line(seconds: float, batch: TrainBatch) -> str:
 
 
 def format_test_file_line(seconds: float, evaluation: EvalBatch) -> str:
-    """A line of ``<outfile>_test.txt``: epoch first and accuracy last, in plain decimals."""
+    """A line of ``<outfile>_test.txt``: epoch first and accuracy last, in plain decimals.
+
+    Between them seconds since the start, and loss. The file has no other lines: readers of RocketML's file look for
+    numbers on every line.
+    """
     loss = math.nan if evaluation.loss is None else evaluation.loss
     accuracy = math.nan if evaluation.accuracy is None else evaluation.accuracy
     return f"{evaluation.epoch} {seconds:.3f} {loss:.6f} {accuracy:.6f}"
@@ -243,6 +247,6 @@ def parse_test_file(text: str) -> dict[int, float]:
     accuracies: dict[int, float] = {}
     for line in text.splitlines():
         numbers = re.findall(_NUMBER, line.split("#", 1)[0], re.IGNORECASE)
-        if len(numbers) >= 2 and (epoch := _number(numbers[0])) == int(epoch):
+        if len(numbers) >= 2 and (epoch := _number(numbers[0])).is_integer():
             accuracies[int(epoch)] = _number(numbers[-1])
     return accuracies

@@ -21,11 +21,9 @@ from rmldnn_torch.augmentation import Samples
 from rmldnn_torch.data import DataSettings, TargetKind
 from rmldnn_torch.slicing import Slices
 from rmldnn_torch.sources import FileSource, gather, to_tensor
-from rmldnn_torch.transforms import TransformPlan, transform_array
+from rmldnn_torch.transforms import TransformPlan, class_number_type, transform_array
 
 _Convert: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
-# Class numbers travel in this type: OpenCV turns and resizes it, and it has room for negative ones.
-_MASK_TYPE = np.int16
 
 
 @dataclass(frozen=True)
@@ -163,9 +161,9 @@ def _as_mask(array: NDArray[Any]) -> NDArray[np.uint8]:
     return (array > 0).astype(np.uint8)
 
 
-def _as_classes(array: NDArray[Any], num_classes: int, ignore_index: int | None) -> NDArray[np.int16]:
+def _as_classes(array: NDArray[Any], num_classes: int, ignore_index: int | None) -> NDArray[np.integer]:
     with np.errstate(invalid="ignore"):  # what does not fit the type is found by the comparison
-        classes = array.astype(_MASK_TYPE)
+        classes = array.astype(class_number_type(num_classes, ignore_index))
     is_known = (classes == array) & (classes >= 0) & (classes < num_classes)
     if ignore_index is not None:
         is_known |= array == ignore_index

@@ -86,8 +86,10 @@ class Evaluator:
     def evaluate(self, epoch: int, num_epochs: int) -> EvalBatch:
         """Evaluates once, prints the running values and gives those of the whole data set.
 
-        Loss and accuracy are weighted by samples and pixels: they do not depend on the batch size. The line has
-        neither where there are no targets or no loss. In the last epoch the predictions are written as they come.
+        Losses of batches are weighted by their samples, and the accuracy counts all pixels or labels together. So
+        neither depends on the batch size, but for losses that are no means over samples: Dice, Jaccard, and NLL with
+        weights or an ``ignore_index``. The line has neither where there are no targets or no loss. In the last epoch
+        the predictions are written as they come.
 
         Raises:
             NetworkError: the samples do not fit the network, or its output not the targets.

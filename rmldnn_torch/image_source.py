@@ -9,10 +9,10 @@ from pathlib import Path
 from rmldnn_contract.data import Data
 from rmldnn_contract.exit_status import DataError, MemoryExhaustedError
 from rmldnn_torch.data import DataSettings, TargetKind
-from rmldnn_torch.images import Pixels, read_binary_mask, read_class_mask, read_image
+from rmldnn_torch.images import read_binary_mask, read_class_mask, read_image
 from rmldnn_torch.sample_files import SampleFile
 from rmldnn_torch.sources import FileSource
-from rmldnn_torch.transforms import TransformPlan, transform_array
+from rmldnn_torch.transforms import AnyArray, TransformPlan, transform_array
 
 
 def image_inputs(
@@ -40,7 +40,7 @@ def _target_kind(data: Data, num_classes: int) -> TargetKind:
     return TargetKind.BINARY if num_classes == 1 else TargetKind.CLASSES
 
 
-def _target_reader(data: Data, kind: TargetKind, settings: DataSettings) -> Callable[[Path], Pixels]:
+def _target_reader(data: Data, kind: TargetKind, settings: DataSettings) -> Callable[[Path], AnyArray]:
     if kind is TargetKind.BINARY:
         return read_binary_mask
     if kind is TargetKind.CLASSES:
@@ -48,8 +48,8 @@ def _target_reader(data: Data, kind: TargetKind, settings: DataSettings) -> Call
     return partial(read_image, gray=data.reads_gray_targets)
 
 
-def _then(read: Callable[[Path], Pixels], plan: TransformPlan, *, is_mask: bool) -> Callable[[SampleFile], Pixels]:
-    def read_and_transform(file: SampleFile) -> Pixels:
+def _then(read: Callable[[Path], AnyArray], plan: TransformPlan, *, is_mask: bool) -> Callable[[SampleFile], AnyArray]:
+    def read_and_transform(file: SampleFile) -> AnyArray:
         try:
             return transform_array(read(file.path), plan.once, is_mask=is_mask)
         except (DataError, MemoryExhaustedError) as error:

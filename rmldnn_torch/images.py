@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rmldnn_contract.exit_status import DataError, MemoryExhaustedError
 from rmldnn_torch.sample_files import SampleFile, list_files
+from rmldnn_torch.transforms import class_number_type
 
 Pixels: TypeAlias = NDArray[np.uint8]
+_Values = TypeVar("_Values", bound=NDArray[Any])
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pbm", ".pgm", ".ppm", ".pnm"}
@@ -60,22 +62,24 @@ def read_binary_mask(path: Path) -> Pixels:
     return _read(path, convert)
 
 
-def read_class_mask(path: Path, num_classes: int, ignore_index: int | None = None) -> Pixels:
+def read_class_mask(path: Path, num_classes: int, ignore_index: int | None = None) -> NDArray[np.integer]:
     """A mask of class numbers, (height, width, 1), from 0 to ``num_classes`` - 1, or ``ignore_index``.
 
     The number is the grey value, in palette images the palette's index. With two classes a mask of two
     levels (0/255) is read as ``read_binary_mask`` does. Any other value is an error.
     """
+    # No image has negative numbers, so that such an ``ignore_index`` needs no room.
+    kind = class_number_type(num_classes, max(ignore_index or 0, 0))
 
-    def convert(image: Image.Image) -> Pixels:
+    def convert(image: Image.Image) -> NDArray[np.integer]:
         values = _class_numbers(image)
         allowed = np.append(np.arange(num_classes), [] if ignore_index is None else ignore_index)
         strange = np.setdiff1d(values, allowed)
         if strange.size and num_classes == 2 and np.unique(values).size <= 2:
-            return _inside(values, image)
+            return _inside(values, image).astype(kind)
         if strange.size:
             raise DataError(f"value {strange[0]} in the mask {path}: the network has classes 0 to {num_classes - 1}")
-        return values.astype(np.uint8)[..., np.newaxis]
+        return values.astype(kind)[..., np.newaxis]
 
     return _read(path, convert)
 
@@ -134,7 +138,7 @@ def _on_black(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", colored.size, (0, 0, 0, 255)), colored)
 
 
-def _read(path: Path, convert: Callable[[Image.Image], Pixels]) -> Pixels:
+def _read(path: Path, convert: Callable[[Image.Image], _Values]) -> _Values:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:

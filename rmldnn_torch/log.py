@@ -17,7 +17,6 @@ from typing_extensions import Self
 
 from rmldnn_contract.training_log import (
     RULE,
-    TEST_FILE_HEADER,
     TRAIN_FILE_HEADER,
     EvalBatch,
     TrainBatch,
@@ -86,7 +85,7 @@ class Histories:
     def __init__(self, outfile: str | None, *, trains: bool, evaluates: bool) -> None:
         self._start = time.monotonic()
         self._train = _open(outfile, "train", TRAIN_FILE_HEADER) if trains else None
-        self._test = _open(outfile, "test", TEST_FILE_HEADER) if evaluates else None
+        self._test = _open(outfile, "test") if evaluates else None
 
     def __enter__(self) -> Self:
         return self
@@ -139,14 +138,15 @@ def history_path(outfile: str, kind: str) -> Path:
     return path.with_name(f"{path.stem}_{kind}.txt")
 
 
-def _open(outfile: str | None, kind: str, header: str) -> TextIO | None:
+def _open(outfile: str | None, kind: str, header: str | None = None) -> TextIO | None:
     if outfile is None:
         return None
     path = history_path(outfile, kind)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w", encoding="utf-8", buffering=1)
-        file.write(header + "\n")
+        if header is not None:
+            file.write(header + "\n")
         return file
 
 

@@ -50,11 +50,17 @@ def one_hot(targets: Tensor, output: Tensor) -> Tensor:
 
 
 def binary_cross_entropy(output: Tensor, targets: Tensor, activation: str) -> Tensor:
-    """Mean over all pixels and classes of -(t log p + (1 - t) log(1 - p))."""
+    """Mean over all pixels and classes of -(t log p + (1 - t) log(1 - p)).
+
+    Not a number where the output is: torch's own, which takes probabilities, raises an error for those of a softmax.
+    """
     values = one_hot(targets, output)
     if activation == "sigmoid":
         return functional.binary_cross_entropy_with_logits(output, values)
-    return functional.binary_cross_entropy(probabilities(output, activation), values)
+    log_probability = torch.log_softmax(output, dim=1)
+    # Float32 knows no smaller difference from 1, but 0.
+    log_rest = (1 - log_probability.exp()).clamp(min=2**-24).log()
+    return -(values * log_probability + (1 - values) * log_rest).mean()
 
 
 def mean_squared_error(output: Tensor, targets: Tensor, activation: str) -> Tensor:
@@ -114,7 +120,8 @@ def lovasz(output: Tensor, targets: Tensor, activation: str) -> Tensor:
         return _lovasz_extension(functional.relu(errors), truth).mean()
     losses = _lovasz_extension((values - torch.softmax(scores, dim=1)).abs(), values)
     occurs = (values.sum(dim=-1) > 0).to(losses.dtype)
-    return ((losses * occurs).sum(dim=1) / occurs.sum(dim=1)).mean()
+    # Class numbers always name one; targets of values may be 0 in all channels.
+    return ((losses * occurs).sum(dim=1) / occurs.sum(dim=1).clamp(min=1)).mean()
 
 
 def _lovasz_extension(errors: Tensor, truth: Tensor) -> Tensor:
@@ -130,11 +137,28 @@ def _lovasz_extension(errors: Tensor, truth: Tensor) -> Tensor:
 
 
 def negative_log_likelihood(
-    output: Tensor, targets: Tensor, weight: Tensor | None = None, ignore_index: int = -100
+    output: Tensor, targets: Tensor, weight: Tensor | None = None, ignore_index: int | None = None
 ) -> Tensor:
-    """Mean of -log p of the true class, weighted by class; pixels of ``ignore_index`` do not count."""
+    """Mean of -log p of the true class, weighted by class; pixels of ``ignore_index`` do not count.
+
+    Where nothing counts, as in a batch of ignored pixels alone, it is 0: torch's own mean is not a number there.
+
+    Raises:
+        HyperparameterError: there is an ``ignore_index``, and targets are values, which have none.
+    """
     weights = None if weight is None else weight.to(output)
-    return functional.cross_entropy(output, targets, weight=weights, ignore_index=ignore_index)
+    if targets.is_floating_point():
+        if ignore_index is not None:
+            raise HyperparameterError(
+                "the loss NLL ignores a class number, and the targets are values: "
+                "set data.target_is_mask to true, or remove loss.ignore_index"
+            )
+        return functional.cross_entropy(output, targets, weight=weights)
+    counted = torch.ones_like(targets, dtype=torch.bool) if ignore_index is None else targets != ignore_index
+    known = targets.where(counted, 0)
+    shares = counted.to(output) if weights is None else weights[known] * counted
+    losses = functional.cross_entropy(output, known, reduction="none")
+    return (losses * shares).sum() / shares.sum().clamp(min=torch.finfo(torch.float32).tiny)
 
 
 _FUNCTIONS: dict[str, Callable[[Tensor, Tensor, str], Tensor]] = {
@@ -179,5 +203,4 @@ def _build_negative_log_likelihood(loss: Loss, activation: str, num_classes: int
     if loss.weight is not None and len(loss.weight) != num_classes:
         raise HyperparameterError(f"loss.weight has {len(loss.weight)} numbers, the network {num_classes} classes")
     weight = None if loss.weight is None else torch.tensor(loss.weight)
-    ignore_index = -100 if loss.ignore_index is None else loss.ignore_index
-    return partial(negative_log_likelihood, weight=weight, ignore_index=ignore_index)
+    return partial(negative_log_likelihood, weight=weight, ignore_index=loss.ignore_index)

@@ -67,9 +67,9 @@ def make_repeatable(options: Options) -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # else convolutions of float32 numbers would round them to 10 bits
+    torch.use_deterministic_algorithms(options.deterministic)  # an earlier run of this process may have asked for it
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be repeatable
-        torch.use_deterministic_algorithms(True)
         # It costs time, and nothing reads such memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -88,6 +88,14 @@ def plan_transforms(transforms: Sequence[Transform], *, training: bool) -> Trans
     )
 
 
+def class_number_type(num_classes: int, ignore_index: int | None) -> type[np.integer[Any]]:
+    """The smallest type for the class numbers of masks, the ignored one among them, that OpenCV turns and resizes."""
+    numbers = (0, num_classes - 1, ignore_index or 0)
+    types: tuple[type[np.integer[Any]], ...] = (np.uint8, np.int16)
+    holding = (kind for kind in types if np.iinfo(kind).min <= min(numbers) and max(numbers) <= np.iinfo(kind).max)
+    return next(holding, np.int32)
+
+
 def transform_array(array: AnyArray, steps: Sequence[FixedGeometry | ConvertColor], *, is_mask: bool) -> AnyArray:
     """Carries out fixed transforms on one (height, width, channels) image or array of numbers, and keeps its type.
 

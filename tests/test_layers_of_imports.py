@@ -31,7 +31,7 @@ ALLOWED_PARTS = {
         "rml_tracking",
         "rmldnn_contract",
     },
-    "rml_report": {"rml_search", "rml_study", "rmldnn_contract"},
+    "rml_report": {"rml_search", "rml_shared", "rml_study", "rmldnn_contract"},
     "rml_tracking": {"rml_optuna", "rml_search", "rmldnn_contract"},
     "rml_shared": {"rml_optuna", "rml_search", "rml_study", "rmldnn_contract"},
     "rml_optuna": {"rml_search", "rml_study", "rmldnn_contract"},

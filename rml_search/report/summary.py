@@ -105,6 +105,7 @@ class StudySummary:
         settings: what makes the study this one, by option; files by their SHA-256.
         runs: each time that the search was begun or went on, oldest first.
         confirmations: the best trials trained again with other seeds, by their mean, best first.
+        identity: tells the study from all others, where drivers share it.
     """
 
     name: str
@@ -115,6 +116,7 @@ class StudySummary:
     settings: Mapping[str, str] = field(default_factory=dict)
     runs: tuple[RunRecord, ...] = ()
     confirmations: tuple[Confirmation, ...] = ()
+    identity: str | None = None
 
     @property
     def is_chosen_by_validation(self) -> bool:

@@ -81,7 +81,11 @@ def describe_confirmation(study: StudySummary) -> str:
         runs = count(len(confirmed.accuracies), "run")
         spread = f" +- {statistics.stdev(confirmed.accuracies):.3f}" if len(confirmed.accuracies) > 1 else ""
         told.append(f"trial {confirmed.number} {confirmed.mean:.3f}{spread} ({runs})")
-    return f"Retrained with other seeds, mean and standard deviation of the runs: {'; '.join(told)}."
+    text = f"Retrained with other seeds, mean and standard deviation of the runs: {'; '.join(told)}."
+    winner = study.confirmations[0].number
+    if study.best is not None and study.best.number != winner:
+        text += f" By this mean, trial {winner} is the best; inference uses its model."
+    return text
 
 
 def describe_front(study: StudySummary) -> str:

@@ -50,7 +50,7 @@ PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
         ("source", '"sigmoid", "softmax", "log_softmax"', "absent"),
         ("layers", "text or list of objects", "required"),
         ("sizes", "list of whole numbers, at least 1", "required"),
-        ("ignore_index", "whole number", "absent"),
+        ("ignore_index", "whole number, at least -16777216 and at most 16777216", "absent"),
     ],
     ids=lambda row: row[0],
 )

@@ -117,7 +117,7 @@ class ScriptedRuntime:
     def prepare(self, show: Callable[[str], None]) -> None:
         pass
 
-    def remove_leftovers(self) -> None:
+    def remove_leftovers(self, *_: object) -> None:
         pass
 
     @contextmanager

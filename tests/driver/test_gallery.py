@@ -202,7 +202,7 @@ def test_what_was_not_found(tmp_path: Path) -> None:
     ("order", "dice", "words"),
     [
         (Order.SPREAD, ["0.100", "0.600", "1.000"], "here 3, from worst to best"),
-        (Order.WORST, ["0.100", "0.200", "0.400"], "here 3, worst"),
+        (Order.WORST, ["0.100", "0.200", "0.400"], "here the 3 worst"),
     ],
 )
 def test_which_rows_are_shown(tmp_path: Path, order: Order, dice: list[str], words: str) -> None:

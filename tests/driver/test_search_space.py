@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rml_optuna import open_study
 from rml_search.base_config import read_base_config
 from rml_search.errors import DataSetError, OptionError
+from rml_search.gallery import check_images_in_place
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.network_file import NetworkFile
 from rml_search.options import Objective, PrunerName, SamplerName, StudyChoice, parse_layers, parse_objectives
@@ -24,6 +25,7 @@ from rml_search.search import Search
 from rml_search.search_space import Choices, Dimension, FloatRange, IntRange, SearchSpace, spread
 from rml_search.space_check import check_space
 from rml_search.space_file import read_search_space
+from rml_search.trial_config import inference_configuration, training_configuration
 from rmldnn_contract.exit_status import ConfigurationError
 
 SPACE = """
@@ -164,6 +166,25 @@ def test_a_trial_gets_its_values_where_the_document_has_them(workspace, make_opt
         assert ("lr_scheduler" in optimizer) == (point["optimizer.lr_scheduler"] == "decay")
     assert len({document["optimizer"]["type"] for document in runtime.documents}) == 2
     assert "optimizer.weight_decay" in best_table(running.records)
+
+
+def test_inference_on_the_best_model_moves_no_pixels(workspace, make_options, space_file):
+    text = """
+        ["data.input_transforms".choices]
+        best = [{ random_horizontal_flip = 0.5 }, { resize = [64, 64] }, { random_rotate = 9 }, { normalize = {} }]
+        ["data.target_transforms".choices]
+        best = [{ random_horizontal_flip = 0.5 }, { resize = [64, 64] }, { random_rotate = 9 }]
+    """
+    options = make_options(dimensions=read_search_space(space_file(text)), image_size=None)
+    others = (("data.input_transforms", "best"), ("data.target_transforms", "best"))
+    point = Hyperparameters("adam", "bce", 0.01, others)
+    training = json.loads(training_configuration(options, point, workspace.trial(0), workspace).to_json())
+    inference = inference_configuration(options, point, workspace)
+    assert len(training["neural_network"]["data"]["input_transforms"]) == 4
+    document = json.loads(inference.to_json())["neural_network"]["data"]
+    assert document["input_transforms"] == [{"resize": [64, 64]}, {"normalize": {}}]
+    assert document["target_transforms"] == [{"resize": [64, 64]}]
+    check_images_in_place(inference)  # so that it can be scored, drawn and exported
 
 
 @pytest.mark.parametrize(

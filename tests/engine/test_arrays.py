@@ -167,8 +167,10 @@ def test_what_targets_say(tmp_path: Path) -> None:
         read = targets(tmp_path, classes.astype(dtype), num_classes=3)
         assert read.dtype == torch.int64
         np.testing.assert_array_equal(read, classes)
-    with_ignored = np.where(classes == 1, -100, classes)
-    np.testing.assert_array_equal(targets(tmp_path, with_ignored, num_classes=3, ignore_index=-100), with_ignored)
+    for ignored in (-100, 255, 65535, 2**24):
+        with_ignored = np.where(classes == 1, ignored, classes)
+        read = targets(tmp_path, with_ignored, num_classes=3, ignore_index=ignored)
+        np.testing.assert_array_equal(read, with_ignored)
     np.testing.assert_array_equal(targets(tmp_path, NOISE, num_classes=3), NOISE)
     np.testing.assert_array_equal(targets(tmp_path, NOISE[:, 0])[:, 0], NOISE[:, 0])
     np.testing.assert_array_equal(targets(tmp_path, NOISE[:, 0], target_is_mask=True)[:, 0], NOISE[:, 0] > 0)
@@ -264,6 +266,9 @@ def test_what_is_filled_up_does_not_count_where_the_loss_ignores_a_class(volume:
     np.testing.assert_array_equal(batch.targets[0, 1:-1], LABELS[:, 0, :5])
     assert (batch.targets[:, [0, -1]] == -1).all()
     assert (batch.targets[1, :, 1:] == -1).all()
+    beyond = only_batch(document, num_classes=3, ignore_index=70000)
+    assert beyond.targets is not None
+    np.testing.assert_array_equal(beyond.targets, batch.targets.where(batch.targets != -1, 70000))
     assert not only_batch(document, num_classes=3).targets[:, [0, -1]].any()  # type: ignore[index]
 
 

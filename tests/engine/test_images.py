@@ -271,6 +271,16 @@ def test_values_beyond_the_classes_are_named(tmp_path: Path) -> None:
     assert read_class_mask(path, 3, ignore_index=255)[0, :, 0].tolist() == [0, 1, 2, 255]
 
 
+def test_class_numbers_beyond_eight_bits(tmp_path: Path) -> None:
+    numbers = np.array([[0, 1, 299, 65535]], dtype=np.uint16)
+    path = saved(tmp_path / "mask.png", Image.fromarray(numbers))
+    np.testing.assert_array_equal(read_class_mask(path, 300, ignore_index=65535)[..., 0], numbers)
+    with pytest.raises(DataError, match="value 299 in the mask"):
+        read_class_mask(path, 44, ignore_index=65535)  # 299 is 43 in the lowest eight bits
+    with pytest.raises(DataError, match="value 65535 in the mask"):
+        read_class_mask(path, 300)
+
+
 def test_with_two_classes_black_and_white_will_do(tmp_path: Path) -> None:
     for levels in ((0, 255), (9, 240)):
         path = saved(tmp_path / "mask.png", Image.fromarray(np.array([levels], dtype=np.uint8)))

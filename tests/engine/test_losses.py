@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rmldnn_contract.config import Loss
 from rmldnn_contract.exit_status import HyperparameterError
@@ -68,6 +69,40 @@ def test_negative_log_likelihood_by_hand() -> None:
     assert float(ignoring) == pytest.approx(-math.log(0.5))
 
 
+def test_negative_log_likelihood_of_weights_and_ignored_pixels_is_torchs() -> None:
+    output, targets = THREE_CLASSES
+    given = loss_of("NLL", "softmax", 3, weight=[0.5, 3, 2], ignore_index=1)(output, targets)
+    expected = functional.cross_entropy(output, targets, torch.tensor([0.5, 3, 2]), ignore_index=1)
+    torch.testing.assert_close(given, expected)
+    torch.testing.assert_close(loss_of("NLL", "softmax", 3)(output, targets), functional.cross_entropy(output, targets))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"ignore_index": 2}, {"ignore_index": 2, "weight": [1, 2, 3]}, {"weight": [1, 1, 0]}]
+)
+def test_a_batch_in_which_nothing_counts_costs_nothing(settings: dict[str, object]) -> None:
+    output = THREE_CLASSES[0].clone().requires_grad_()
+    loss = loss_of("NLL", "softmax", 3, **settings)(output, torch.full((2, 4, 4), 2))
+    (gradient,) = torch.autograd.grad(loss, output)
+    assert loss == 0
+    assert not gradient.any()
+
+
+def test_ignored_numbers_beyond_the_classes() -> None:
+    output, targets = THREE_CLASSES
+    targets = torch.cat([targets, torch.full_like(targets, 255)])
+    given = loss_of("NLL", "softmax", 3, ignore_index=255)(output.repeat(2, 1, 1, 1), targets)
+    torch.testing.assert_close(given, functional.cross_entropy(*THREE_CLASSES))
+
+
+def test_negative_log_likelihood_of_values() -> None:
+    output, targets = THREE_CLASSES[0], torch.softmax(waves(2, 3, 4, 4).flip(0), dim=1)
+    expected = -(targets * torch.log_softmax(output, dim=1)).sum(dim=1).mean()
+    torch.testing.assert_close(loss_of("NLL", "softmax", 3)(output, targets), expected)
+    with pytest.raises(HyperparameterError, match=r"the targets are values: set data\.target_is_mask to true"):
+        loss_of("NLL", "softmax", 3, ignore_index=1)(output, targets)
+
+
 # --- against MONAI 1.6.1: DiceLoss and FocalLoss with batch=True, smooth_nr=smooth_dr=1e-7, gamma=2
 
 
@@ -125,6 +160,14 @@ def test_lovasz_softmax_is_the_extension_of_the_jaccard_loss_of_each_class() -> 
     assert float(loss_of("Lovasz", "softmax", 3)(output, targets)) == pytest.approx(sum(expected) / 2, rel=1e-5)
 
 
+def test_lovasz_softmax_of_an_image_without_any_class_costs_nothing() -> None:
+    output, targets = THREE_CLASSES
+    values = functional.one_hot(targets, 3).movedim(-1, 1).float()
+    values[1] = 0
+    first = loss_of("Lovasz", "softmax", 3)(output[:1], targets[:1])
+    torch.testing.assert_close(loss_of("Lovasz", "softmax", 3)(output, values), first / 2)
+
+
 # --- what all losses share
 
 
@@ -164,6 +207,26 @@ def test_bce_with_a_softmax_takes_its_probabilities() -> None:
     truth = torch.stack([targets == kind for kind in range(3)], dim=1).double()
     expected = -(truth * given.log() + (1 - truth) * (1 - given).log()).mean()
     assert float(loss_of("BCE", "softmax", 3)(output, targets)) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("logit", [1.0, 8.0, 40.0, 1e4])
+def test_bce_with_a_softmax_of_certain_predictions(logit: float) -> None:
+    output = torch.tensor([[logit, 0.0, -logit]]).reshape(1, 3, 1).requires_grad_()
+    loss = loss_of("BCE", "softmax", 3)
+    (gradient,) = torch.autograd.grad(loss(output, torch.tensor([[2]])), output)
+    # The wrong class goes down and the right one up, however certain the network is.
+    assert torch.isfinite(gradient).all()
+    assert gradient[0, 0] > 0.3 > 0 > gradient[0, 2]
+
+
+@pytest.mark.parametrize("function", ["BCE", "MSE", "Dice", "Jaccard", "Focal", "Lovasz", "NLL"])
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax", "log_softmax"])
+def test_no_number_in_the_output_is_no_number_in_the_loss(function: str, activation: str) -> None:
+    if function == "NLL" and activation == "sigmoid":
+        return
+    output, targets = THREE_CLASSES[0].clone(), THREE_CLASSES[1]
+    output[0, 0, 0, 0] = math.nan
+    assert loss_of(function, activation, 3)(output, targets).isnan()
 
 
 def test_what_the_network_gives() -> None:

@@ -183,6 +183,8 @@ def test_deterministic_gives_the_same_numbers_and_takes_every_operation_here(wri
     try:
         assert numbers_only(run(path, capsys, "--deterministic")) == numbers_only(expected)
         assert torch.are_deterministic_algorithms_enabled()
+        run(path, capsys)
+        assert not torch.are_deterministic_algorithms_enabled()  # runs of one process do not inherit it
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -190,7 +192,12 @@ def test_deterministic_gives_the_same_numbers_and_takes_every_operation_here(wri
 def test_histories_have_the_numbers_of_the_log(written: Written, capsys: Capture) -> None:
     lines = run(written({"outfile": "logs/run.txt"}), capsys)
     accuracies = {record.epoch: record.accuracy for record in read_epochs(lines)}
-    assert parse_test_file(Path("logs/run_test.txt").read_text()) == pytest.approx(accuracies, abs=6e-4)
+    tests = Path("logs/run_test.txt").read_text()
+    assert parse_test_file(tests) == pytest.approx(accuracies, abs=6e-4)
+    # Readers of RocketML's file look for numbers on every line: the first is the epoch, the last the accuracy.
+    numbers = [re.findall(r"\d+\.\d+|\d+", line) for line in tests.splitlines()]
+    assert [int(found[0]) for found in numbers] == list(accuracies)
+    assert [float(found[-1]) for found in numbers] == pytest.approx(list(accuracies.values()), abs=6e-4)
     rows = [line.split() for line in Path("logs/run_train.txt").read_text().splitlines() if not line.startswith("#")]
     expected = [(line.epoch, line.batch, line.loss) for line in train_lines(lines)]
     assert [(int(row[1]), int(row[2])) for row in rows] == [(epoch, batch) for epoch, batch, _ in expected]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from rmldnn_contract.data import Patches, Transform
+from rmldnn_contract.data import RANDOM_GEOMETRY, Patches, Transform
 from rmldnn_contract.exit_status import ConfigurationError, DataError, MemoryExhaustedError
 from rmldnn_torch.augmentation import draw, patch_masks, warp
-from rmldnn_torch.transforms import TransformPlan, plan_transforms, transform_array
+from rmldnn_torch.transforms import TransformPlan, class_number_type, plan_transforms, transform_array
 
 NOISE = np.random.default_rng(0).integers(0, 256, (37, 52, 3), dtype=np.uint8)
 MASK = (NOISE[..., :1] > 128).astype(np.uint8)
@@ -28,7 +29,7 @@ def steps(*documents: Mapping[str, object]) -> tuple[Transform, ...]:
     return tuple(adapter.validate_json(json.dumps(document)) for document in documents)
 
 
-def once(image: NDArray[np.uint8], *documents: Mapping[str, object], is_mask: bool = False) -> NDArray[np.uint8]:
+def once(image: NDArray[Any], *documents: Mapping[str, object], is_mask: bool = False) -> NDArray[Any]:
     return transform_array(image, plan_transforms(steps(*documents), training=True).once, is_mask=is_mask)
 
 
@@ -61,6 +62,13 @@ def test_an_evaluation_has_no_random_geometry_but_keeps_patches() -> None:
     plan = plan_transforms(steps({"jitter_crop": 0.2}, patches, {"resize": [8, 8]}), training=False)
     assert plan == TransformPlan(once=plan.once, patches=(Patches(number=1, size=2),))
     assert plan.once == steps({"resize": [8, 8]})
+
+
+@pytest.mark.parametrize("key", sorted(RANDOM_GEOMETRY))
+def test_random_geometry_is_what_an_evaluation_leaves_out(key: str) -> None:
+    step = {key: 0.5}
+    assert plan_transforms(steps(step), training=True).random == steps(step)
+    assert plan_transforms(steps(step), training=False) == TransformPlan()
 
 
 # --- on decoded images
@@ -113,6 +121,27 @@ def test_a_size_that_no_memory_holds() -> None:
         MemoryExhaustedError, match=r"resize \[2147483647, 2147483647\] makes an image that does not fit"
     ):
         once(NOISE, {"resize": [largest, largest]})
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "ignore_index", "kind"),
+    [
+        (256, None, np.uint8),
+        (3, 255, np.uint8),
+        (257, None, np.int16),
+        (3, -1, np.int16),
+        (3, 32768, np.int32),
+        (2, -(2**24), np.int32),
+    ],
+)
+def test_class_numbers_keep_their_values(num_classes: int, ignore_index: int | None, kind: type) -> None:
+    numbers = np.arange(35 * 35, dtype=np.int64).reshape(35, 35, 1) % num_classes
+    if ignore_index is not None:
+        numbers[::3] = ignore_index
+    mask = numbers.astype(class_number_type(num_classes, ignore_index))
+    assert mask.dtype == kind
+    moved = once(mask, {"rotate": 90}, {"resize": [70, 105]}, is_mask=True)
+    np.testing.assert_array_equal(moved, np.rot90(numbers, -1).repeat(3, axis=0).repeat(2, axis=1))
 
 
 def test_numbers_that_opencv_does_not_resize() -> None:

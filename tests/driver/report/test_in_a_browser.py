@@ -151,6 +151,24 @@ def test_a_narrow_window_has_no_horizontal_scroll(browser, page_file, width):
     assert browser.execute_script("return document.documentElement.scrollWidth") == width
 
 
+def test_the_first_screen_of_a_phone_says_what_won_and_what_it_took(chromium, study, trial, report_folder):
+    """As wide and as high as a phone: the accuracy, the hyperparameters, the lead, and the figures of the cost."""
+    values = {"optimizer__type": "adam", "data__batch_size": 8, "optimizer__learning_rate": 0.003516}
+    small = study(trial(0, [0.8, 0.95], **values), trial(1, [0.7, 0.9], **{**values, "optimizer__type": "sgd"}))
+    page = Page(small, importance_shares(small), draw_plots(small), Gallery(reason="none yet"), plotly_script())
+    path = report_folder / "a small report.html"
+    path.write_text(render_page(page), encoding="utf-8")
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    open_page(chromium, path)
+    hyperparameters = chromium.find_elements(By.CSS_SELECTOR, "#won .values dd")
+    assert [place.text for place in hyperparameters] == ["adam", "8", "0.003516"]
+    assert len({place.size["height"] for place in hyperparameters}) == 1  # none is broken
+    tiles = {place.text.split("\n")[0]: place for place in chromium.find_elements(By.CSS_SELECTOR, "#won .tiles div")}
+    lowest = tiles["Time of all trials"]
+    assert lowest.location["y"] + lowest.size["height"] <= PHONE["height"]
+
+
 def test_plots_follow_the_width_of_the_window(browser, page_file):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     open_page(browser, page_file)
