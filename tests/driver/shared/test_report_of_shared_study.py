@@ -45,7 +45,7 @@ def test_a_search_that_drivers_share_ends_with_a_whole_report(search, script, wo
     summary = read_summary(workspace, shared)
     assert [trial.accuracies for trial in summary.trials] == [((1, 0.5), (2, 0.9)), ((1, 0.7),)]
     assert summary.settings["--num-epochs"] == "3"
-    assert "the best model on the test images in the folder" in page  # nobody has yet
+    assert "the best model on the test images in the search folder" in page  # nobody has yet
 
 
 def test_what_other_drivers_run_is_in_it_too(join, workspace, shared):
