@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from rml_search.best_model import drop_finished_checkpoints, file_digest, settle_best_model
 from rml_search.devices import Slot
 from rml_search.errors import AllTrialsFailedError, EngineFailedError, RuntimeUnavailableError
 from rml_search.interruption import interruptions_allowed, uninterrupted
@@ -24,10 +23,9 @@ from rml_search.results import (
     TrialState,
     best_epoch,
     best_record,
-    best_records,
-    write_list_acc,
 )
 from rml_search.runtime.base import Runtime
+from rml_search.search_files import SearchFiles
 from rml_search.study import Study, Suggestion
 from rml_search.trial import TrialRunner
 from rml_search.trial_control import TrialControl, Verdict
@@ -85,7 +83,6 @@ class Search:
         slots: one for each trial that may run at a time.
         keep_top: of how many trials, the best ones, the checkpoints are kept.
         ended_early: why the search has ended with fewer trials than were asked for; None if it has not.
-        has_best_model: whether ``best_model/`` is the best trial's, not one that was the best until then.
     """
 
     options: SearchOptions
@@ -97,16 +94,22 @@ class Search:
     slots: Sequence[Slot] = (Slot(),)
     keep_top: int = 1
     ended_early: str | None = None
-    has_best_model: bool = False
     _events: queue.SimpleQueue[_Event] = field(default_factory=queue.SimpleQueue)
     _running: dict[int, _Running] = field(default_factory=dict)
     _failures_in_a_row: int = 0
     _has_told_of_others: bool = False
     _ask_again_at: float = 0.0
-    _told_of_checkpoint: str = ""
     _told_of_others: float = -math.inf
     _told_of_progress: float = -math.inf
     _started: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._files = SearchFiles(self.options, self.workspace, self.study, self.observer, self.keep_top)
+
+    @property
+    def has_best_model(self) -> bool:
+        """Whether ``best_model/`` is the best trial's, not one that was the best until then."""
+        return self._files.has_best_model
 
     @property
     def records(self) -> Sequence[TrialRecord]:
@@ -129,16 +132,16 @@ class Search:
             write_atomically(self.workspace.trial_layers(index), text)
         runner = TrialRunner(self.options, self.workspace, self.runtime)
         with uninterrupted():
-            self._write_results(verify=True)
+            self._files.settle(verify=True)
             self._heed_target(best_record(self.records))
             if self._num_counted() >= self.options.num_trials:
                 self.observer.note(f"All {self.options.num_trials} trials have run: increase --num-trials to add more")
             try:
                 self._loop(runner)
             except BaseException as error:
-                self._break_off("interrupted" if not isinstance(error, Exception) else str(error))
+                self._break_off(_why(error))
                 raise
-            self._write_results()
+            self._files.settle()
         if best_record(self.records) is None:
             if self.ended_early is not None:
                 raise AllTrialsFailedError(f"the search ended before any trial succeeded: {self.ended_early}")
@@ -312,44 +315,11 @@ class Search:
             result = replace(result, is_tried_again=True)
             self.study.try_again(result, attempt + 1)
         else:
-            self.study.finish(result, self._digest_if_kept(result))
+            self.study.finish(result, self._files.digest_if_kept(result))
             failed = result.state is TrialState.FAILED
             self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
-        self._write_results()
+        self._files.settle()
         self.observer.trial_finished(result, best_record(self.records))
-
-    def _digest_if_kept(self, result: TrialResult) -> str | None:
-        """The digest of the trial's best checkpoint; None where it is not among those to keep."""
-        epoch, record = result.best_epoch, result.to_record()
-        if epoch is None or record not in best_records([*self.records, record], self.keep_top):
-            return None
-        checkpoint = self.workspace.trial(result.number).checkpoint(epoch.epoch)
-        if result.state is TrialState.PRUNED and not checkpoint.is_file():
-            return None  # engines tell of an epoch before they save it, and hopeless trials are not waited for
-        return file_digest(checkpoint)
-
-    def _write_results(self, *, verify: bool = False) -> None:
-        with self.study.settling() as records:
-            checkpoints = settle_best_model(
-                self.workspace, records, self.options, keep_top=self.keep_top, verify=verify
-            )
-            drop_finished_checkpoints(self.workspace, [record.number for record in records])
-            if records:
-                write_list_acc(self.workspace, records, checkpoints)
-        best = best_record(records)
-        self.has_best_model = best is not None and best.number in checkpoints
-        if best is not None and best.number not in checkpoints:
-            self._tell_of_checkpoint(best)
-
-    def _tell_of_checkpoint(self, best: TrialRecord) -> None:
-        """Says, once, where the best checkpoint is, since it is not here."""
-        text = self.study.where(best) or (
-            f"The checkpoint of the best trial, {best.number}, is missing from {shown(self.workspace.best_model)}, "
-            "or was changed: --fresh starts a new search"
-        )
-        if text != self._told_of_checkpoint:
-            self.observer.note(text)
-            self._told_of_checkpoint = text
 
     def _stop_if_hopeless(self, result: TrialResult) -> None:
         if result.every_trial_would_fail and result.exit_status is not None:
@@ -393,6 +363,11 @@ class Search:
             f"{which} trials failed, the last one with: {records[-1].reason}; "
             f"their logs are in {shown(self.workspace.trials)}"
         )
+
+
+def _why(error: BaseException) -> str:
+    """Why running trials are broken off: not for what ended the search where that was a person, or a reader gone."""
+    return str(error) if isinstance(error, Exception) and not isinstance(error, BrokenPipeError) else "interrupted"
 
 
 def _by_number(running: Iterable[_Running]) -> list[_Running]:

@@ -53,7 +53,7 @@ OWNERS = {
     "submitit": {"rml_search"},
     "tensorboard": {"rml_tracking.tensorboard_runs"},
     "torch": {"rmldnn_torch"},
-    "typer": {"rml_commands.options", "rml_optimization"},
+    "typer": {"rml_commands.options", "rml_commands.program", "rml_optimization"},
 }
 
 #: Module that a person may do without -> the extra that brings what it imports beyond the driver's dependencies.
