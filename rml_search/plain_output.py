@@ -124,10 +124,10 @@ def best_table(records: Sequence[TrialRecord], *, by_validation: bool = False) -
         ("Trial", str(best.number)),
     ]
     table = grid(rows, ("Best hyperparameters", "Value"))
-    chosen = "the test images: expect slightly less on new ones"
+    chosen = "the test images: expect less on new ones"
     if by_validation:
-        chosen = "validation images, none of which is a test image"
-    return f"{head}\n{table}\nThe epoch and trial were selected on {chosen}."
+        chosen = "validation images, not on the test images"
+    return f"{head}\n{table}\nThe epoch and trial were chosen on {chosen}."
 
 
 def confirmation_table(ranked: Sequence[Confirmed]) -> str:
@@ -250,7 +250,7 @@ class PlainObserver:
         self._epochs.pop(result.number, None)
         head = f"Trial {result.number} {result.state.value} after {result.seconds:.0f} s: "
         if result.is_broken_off:
-            self._show(f"Trial {result.number} interrupted after {result.seconds:.0f} s: {result.reason}")
+            self._show(f"Trial {result.number} unfinished after {result.seconds:.0f} s: {result.reason}")
             return
         if result.state is TrialState.FAILED:
             self._show(head + (result.reason or "for an unknown reason"))

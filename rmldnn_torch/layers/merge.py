@@ -53,7 +53,10 @@ class Concatenate(KerasLayer):
     def output_shape(self, *shapes: Shape) -> Shape:
         joined = self.axis - 1
         if len({shape[:joined] + shape[joined + 1 :] for shape in shapes}) > 1:
-            raise ValueError("they differ in more than the axis along which they are joined")
+            raise ValueError(
+                "they differ in more than the axis along which they are joined; a U-Net takes images whose sides are "
+                "divisible by the factor by which it downsamples, often 8, 16 or 32"
+            )
         return *shapes[0][:joined], sum(shape[joined] for shape in shapes), *shapes[0][joined + 1 :]
 
     def extra_repr(self) -> str:
