@@ -9,16 +9,15 @@ from rml_search import search as search_module
 from rml_search.devices import Slot, plan_slots
 from rml_search.errors import AllTrialsFailedError, OptionError, RuntimeUnavailableError
 from rml_search.limits import Limits
-from rml_search.observer import SilentObserver
 from rml_search.options import PrunerName, SamplerName, StudyChoice
 from rml_search.results import read_list_acc
 from rml_search.search import Search
 
-from .test_resume import check_agreement
+from .test_resume import Noting, check_agreement
 
 
 def run(workspace, options, runtime, choice=None, **settings):
-    observer = SilentObserver()
+    observer = Noting()
     study = open_study(workspace, options, choice or StudyChoice(), observer.note)
     running = Search(options, workspace, runtime, study, observer, **settings)
     try:
