@@ -40,7 +40,7 @@ sys.path.insert(0, str(CHECKOUT))
 from rml_optuna import open_study
 from rml_search.display import SearchPart
 from rml_search.live_display import LiveDisplay
-from rml_search.observer import SearchObserver
+from rml_search.observer import SearchObserver, SilentObserver
 from rml_search.options import SearchOptions, StudyChoice
 from rml_search.paths import Workspace
 from rml_search.runtime.base import CONTAINER_DIRECTORY, EngineExit, EngineRun, Runtime
@@ -110,22 +110,6 @@ class NoRuntime:
     def start(self, run: EngineRun) -> Iterator[NoEngine]:
         document = json.loads((self.workspace.root / run.config).read_text())["neural_network"]
         yield NoEngine(self.workspace.root / document["checkpoints"]["save"], document["num_epochs"])
-
-
-class Silent:
-    """An observer that shows nothing."""
-
-    def trial_started(self, *_: object) -> None: ...
-
-    def trials_advanced(self, *_: object) -> None: ...
-
-    def epoch_finished(self, *_: object) -> None: ...
-
-    def trial_finished(self, *_: object) -> None: ...
-
-    def others_seen(self, *_: object) -> None: ...
-
-    def note(self, text: str) -> None: ...
 
 
 def main() -> None:
@@ -226,7 +210,7 @@ def _read_on(master: int) -> None:
 
 def _search(workspace: Workspace, options: SearchOptions, runtime: Runtime, *, is_watched: bool = False) -> float:
     study = open_study(workspace, options, StudyChoice(allows_duplicates=True), print)
-    with _watched(options) if is_watched else nullcontext(Silent()) as observer:
+    with _watched(options) if is_watched else nullcontext(SilentObserver()) as observer:
         search = Search(options, workspace, runtime, study, observer)
         start = time.perf_counter()
         search.run()

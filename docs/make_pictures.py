@@ -1,4 +1,4 @@
-"""Makes the tutorial's pictures from what ``rml-optimization demo`` has left: ``python docs/make_pictures.py demo``.
+"""Makes the pictures of README and tutorial from the demo's results: ``python docs/make_pictures.py demo``.
 
 The images are synthetic: no picture of a person stands in the documentation. Needs Chromium with its driver.
 """
@@ -15,7 +15,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-PICTURES = Path(__file__).resolve().parent / "pictures"
+DOCS = Path(__file__).resolve().parent
+PICTURES = DOCS / "pictures"
 _SCANS = ("scan_0000", "scan_0001", "scan_0003", "scan_0004")
 _MARGIN = 8  #: pixels between two images
 _SCALE = 2
@@ -34,16 +35,17 @@ def draw_images_and_masks(demo: Path) -> None:
     Image.fromarray(np.vstack(rows)).save(PICTURES / "images_and_masks.png", optimize=True)
 
 
-def photograph_learning_curves(demo: Path) -> None:
-    """The plot of all trials' curves, as the demo's report draws it."""
+def photograph_report(demo: Path) -> None:
+    """The top of the demo's report, and the plot of all trials' curves in it."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or "chromium"
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1000,900", "--hide-scrollbars"):
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1000,985", "--hide-scrollbars"):
         options.add_argument(flag)
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     try:
         browser.get((demo / "report" / "report.html").resolve().as_uri())
         WebDriverWait(browser, 30).until(lambda page: page.find_elements(By.CSS_SELECTOR, "#plot-curves svg.main-svg"))
+        browser.save_screenshot(str(DOCS / "demo_report.png"))
         browser.find_element(By.ID, "plot-curves").screenshot(str(PICTURES / "learning_curves.png"))
     finally:
         browser.quit()
@@ -52,4 +54,5 @@ def photograph_learning_curves(demo: Path) -> None:
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
     draw_images_and_masks(Path(sys.argv[1]))
-    photograph_learning_curves(Path(sys.argv[1]))
+    photograph_report(Path(sys.argv[1]))
+    shutil.copyfile(Path(sys.argv[1], "gallery.png"), DOCS / "demo_gallery.png")

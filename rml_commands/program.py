@@ -15,7 +15,7 @@ from rml_search.errors import SearchError
 from rml_search.interruption import Interrupted, interruptible
 
 _INSTALLED_NAME = "rml-optimization"
-_BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE has ended
+BROKEN_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE has ended
 
 
 def run_program(app: typer.Typer) -> NoReturn:
@@ -55,7 +55,7 @@ def _program_name(arguments: Sequence[str]) -> str | None:
 def _end_unread() -> NoReturn:
     """Nobody reads what is printed; Python would complain once more when it flushes it at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(_BROKEN_PIPE)
+    sys.exit(BROKEN_PIPE)
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import Protocol
 from rml_search.confirmation import Confirmed
 from rml_search.display_name import DisplayName
 from rml_search.inference import InferenceResult
-from rml_search.observer import SearchObserver
+from rml_search.observer import SearchObserver, SilentObserver
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, shown
 from rml_search.plain_output import (
@@ -133,9 +133,9 @@ class QuietDisplay(PlainDisplay):
         """Nothing."""
 
     @contextmanager
-    def watching(self, part: SearchPart) -> Iterator[SearchObserver]:
+    def watching(self, part: SearchPart) -> Iterator[SearchObserver]:  # noqa: ARG002 - shown by others
         """Nothing is shown of trials."""
-        yield PlainObserver(part.options, self.say)
+        yield SilentObserver()
 
 
 def open_display(name: DisplayName, show: Show) -> Display:

@@ -36,3 +36,25 @@ class SearchObserver(Protocol):
 
     def note(self, text: str) -> None:
         """Something a person should know."""
+
+
+class SilentObserver:
+    """Shows nothing."""
+
+    def trial_started(self, number: int, place: int, hyperparameters: Hyperparameters) -> None:
+        """Nothing, as all that follow."""
+
+    def trials_advanced(self, shares: Mapping[int, float]) -> None:
+        """Nothing."""
+
+    def epoch_finished(self, number: int, epoch: EpochRecord) -> None:
+        """Nothing."""
+
+    def trial_finished(self, result: TrialResult, best: TrialRecord | None) -> None:
+        """Nothing."""
+
+    def others_seen(self, records: Sequence[TrialRecord], running: Sequence[RunningTrial]) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""

@@ -124,10 +124,10 @@ def best_table(records: Sequence[TrialRecord], *, by_validation: bool = False) -
         ("Trial", str(best.number)),
     ]
     table = grid(rows, ("Best hyperparameters", "Value"))
-    chosen = "the test images: expect slightly less on new ones"
+    chosen = "the test images: expect slightly less on others"
     if by_validation:
-        chosen = "validation images, none of which is a test image"
-    return f"{head}\n{table}\nThe epoch and trial were selected on {chosen}."
+        chosen = "validation images, and on no test image"
+    return f"{head}\n{table}\nEpoch and trial were chosen on {chosen}."
 
 
 def confirmation_table(ranked: Sequence[Confirmed]) -> str:

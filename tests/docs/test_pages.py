@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from rml_optimization import _BROKEN_PIPE, app
+from rml_commands.program import BROKEN_PIPE
+from rml_optimization import app
 from rml_search.crash import UNEXPECTED
 from rml_search.errors import SearchError
 from rml_search.interruption import _SIGNALS
@@ -103,7 +104,7 @@ def test_every_exit_code_is_explained_and_no_other(documentation):
     assert len(listed) == len(set(listed))
     from_errors = {error.exit_code for error in all_errors(SearchError)}
     from_signals = {128 + number for number in _SIGNALS}
-    assert set(listed) == from_errors | set(map(int, ExitStatus)) | from_signals | {UNEXPECTED, _BROKEN_PIPE}
+    assert set(listed) == from_errors | set(map(int, ExitStatus)) | from_signals | {UNEXPECTED, BROKEN_PIPE}
 
 
 def test_every_file_of_a_search_is_explained(documentation, searched):

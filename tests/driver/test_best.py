@@ -13,6 +13,7 @@ import pytest
 
 from rml_commands.best import describe_best
 from rml_optuna import open_study
+from rml_search.observer import SilentObserver
 from rml_search.options import BestFormat, StudyChoice
 from rml_search.results import TrialRecord, TrialState, write_list_acc
 from rml_search.search import Search
@@ -28,25 +29,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 EVIL = "a 'b' \"c\" $HOME `touch ran` $(touch ran); touch ran\n#*?~ ümlaut \\"
 
 
-class Silent:
-    def trial_started(self, number, place, hyperparameters):
-        pass
-
-    def trials_advanced(self, shares):
-        pass
-
-    def epoch_finished(self, number, epoch):
-        pass
-
-    def trial_finished(self, result, best):
-        pass
-
-    def note(self, text):
-        pass
-
-
 def search_here(workspace, options, runtime, study):
-    Search(options, workspace, runtime, study, Silent()).run()
+    Search(options, workspace, runtime, study, SilentObserver()).run()
     study.close()
 
 

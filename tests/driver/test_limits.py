@@ -13,11 +13,11 @@ from rml_search.options import PrunerName, SamplerName, StudyChoice
 from rml_search.results import read_list_acc
 from rml_search.search import Search
 
-from .test_resume import Silent, check_agreement
+from .test_resume import Noting, check_agreement
 
 
 def run(workspace, options, runtime, choice=None, **settings):
-    observer = Silent()
+    observer = Noting()
     study = open_study(workspace, options, choice or StudyChoice(), observer.note)
     running = Search(options, workspace, runtime, study, observer, **settings)
     try:

@@ -10,30 +10,21 @@ import optuna
 import pytest
 
 from rml_optuna import STUDY_NAME, open_study
-from rml_search import best_model, search
+from rml_search import best_model, search_files
 from rml_search.errors import AllTrialsFailedError, OptionError, StudyError
 from rml_search.interruption import Interrupted, interruptible
+from rml_search.observer import SilentObserver
 from rml_search.options import StudyChoice
 from rml_search.results import best_record, read_list_acc
 from rml_search.search import Search
 from rml_study.storage import can_go_on, storage_url
 
 
-class Silent:
+class Noting(SilentObserver):
+    """Keeps the notes."""
+
     def __init__(self):
         self.notes = []
-
-    def trial_started(self, number, place, hyperparameters):
-        pass
-
-    def trials_advanced(self, shares):
-        pass
-
-    def epoch_finished(self, number, epoch):
-        pass
-
-    def trial_finished(self, result, best):
-        pass
 
     def note(self, text):
         self.notes.append(text)
@@ -44,7 +35,7 @@ class Killed(BaseException):
 
 
 def part_of_search(workspace, options, runtime, **settings):
-    observer = Silent()
+    observer = Noting()
     study = open_study(workspace, options, StudyChoice(), observer.note)
     return Search(options, workspace, runtime, study, observer, **settings)
 
@@ -125,12 +116,12 @@ def test_a_search_that_was_broken_off_draws_what_a_whole_one_does(
 
 
 DEATHS = {
-    "before the digest": (search, "file_digest"),
+    "before the digest": (search_files, "file_digest"),
     "before the study is told": (optuna.Study, "tell"),
-    "before the best model": (search, "settle_best_model"),
+    "before the best model": (search_files, "settle_best_model"),
     "within the best model": (best_model, "write_atomically"),
-    "before checkpoints are dropped": (search, "drop_finished_checkpoints"),
-    "before the list": (search, "write_list_acc"),
+    "before checkpoints are dropped": (search_files, "drop_finished_checkpoints"),
+    "before the list": (search_files, "write_list_acc"),
 }
 
 
@@ -146,7 +137,7 @@ def test_a_kill_between_any_two_steps_loses_nothing(workspace, make_options, scr
     def die(*arguments, **settings):
         calls.append(arguments)
         # A search settles once before its first trial.
-        if len(calls) == nth + (place is search and name != "file_digest"):
+        if len(calls) == nth + (place is search_files and name != "file_digest"):
             raise Killed
         return original(*arguments, **settings)
 

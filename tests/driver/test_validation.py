@@ -112,6 +112,6 @@ def test_a_real_search_ends_with_the_test_images(workspace, options, monkeypatch
     options = dataclasses.replace(options, num_trials=1, num_epochs=1, image_size=(32, 32))
     run_search(options, SearchPlan(), workspace, RuntimeChoice(RuntimeName.LOCAL, gpu=False), print)
     told = capsys.readouterr().out
-    assert "selected on validation images" in told
+    assert "chosen on validation images" in told
     assert "Best model on the test images" in told
     assert (workspace.predictions / "output_1.h5").exists()

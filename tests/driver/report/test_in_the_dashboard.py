@@ -19,25 +19,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from rml_optuna import open_study
 from rml_search.limits import Limits
+from rml_search.observer import SilentObserver
 from rml_search.options import PrunerName, StudyChoice
 from rml_search.search import Search
-
-
-class Silent:
-    def trial_started(self, number, place, hyperparameters):
-        pass
-
-    def trials_advanced(self, shares):
-        pass
-
-    def epoch_finished(self, number, epoch):
-        pass
-
-    def trial_finished(self, result, best):
-        pass
-
-    def note(self, text):
-        pass
 
 
 @pytest.fixture
@@ -46,7 +30,7 @@ def searched(workspace, make_options, scripted, script):
     scripts = (script([0.5, 0.7, 0.6]), script([0.25], code=1), script([0.5], hangs=True), script([0.9]))
     options = make_options(num_trials=4)
     study = open_study(workspace, options, StudyChoice(pruner=PrunerName.NONE), print)
-    Search(options, workspace, scripted(*scripts), study, Silent(), Limits(trial_seconds=1.5)).run()
+    Search(options, workspace, scripted(*scripts), study, SilentObserver(), Limits(trial_seconds=1.5)).run()
     study.close()
     return workspace
 

@@ -9,29 +9,10 @@ import pytest
 from rml_commands.best import describe_best
 from rml_optimization import main
 from rml_search.errors import NoResultsError, OptionError
+from rml_search.observer import SilentObserver
 from rml_search.options import BestFormat, SharedChoice
 from rml_search.paths import Workspace
 from rml_search.search import Search
-
-
-class Silent:
-    def trial_started(self, number, place, hyperparameters):
-        pass
-
-    def trials_advanced(self, shares):
-        pass
-
-    def epoch_finished(self, number, epoch):
-        pass
-
-    def trial_finished(self, result, best):
-        pass
-
-    def others_seen(self, records, running):
-        pass
-
-    def note(self, text):
-        pass
 
 
 @pytest.fixture
@@ -59,7 +40,7 @@ def test_the_best_of_a_shared_study_is_told_everywhere(
     runtime = scripted(script([0.4, 0.5]), script([0.25, 0.875, 0.75]), script([], code=1))
     study = join(num_trials=3)
     workspace.study_mark.write_text(study.identity + "\n")
-    Search(make_options(num_trials=3), workspace, runtime, study, Silent()).run()
+    Search(make_options(num_trials=3), workspace, runtime, study, SilentObserver()).run()
     url = f"journal://{tmp_path}/study.journal"
     here = json.loads(type_best(workspace, "--format", "json", "--storage", url))
     assert (here["trial"], here["accuracy"], here["epoch"]) == (1, 0.875, 2)
