@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
+import io
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from rml_search.dataset import SPLITS
@@ -14,6 +15,8 @@ _TRAIN, _TEST = SPLITS
 #: What published splits call the two sides.
 _SIDES = {"train": _TRAIN, "training": _TRAIN, "test": _TEST, "testing": _TEST}
 _SIDES |= dict.fromkeys(("val", "valid", "validation"), _TEST)
+
+_DELIMITERS = (",", ";", "\t")  #: spreadsheets write semicolons where the comma is the decimal sign
 
 
 def read_split(file: Path, names: Collection[str]) -> dict[str, str]:
@@ -27,22 +30,34 @@ def read_split(file: Path, names: Collection[str]) -> dict[str, str]:
     Raises:
         DataSetError: it cannot be read, lists an image twice or one that is not there, or leaves a side empty.
     """
-    try:
-        rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataSetError(f"--split: cannot read {file}: {reason}") from None
     sides: dict[str, str] = {}
-    for line, row in enumerate(rows, start=2):
-        name, side = ((row.get(column) or "").strip() for column in ("name", "split"))
-        name = name if name in names else name.removesuffix(".png")
+    for line, listed, side in _rows(file):
+        name = listed if listed in names else listed.removesuffix(".png")
         if side.lower() not in _SIDES or name not in names or name in sides:
             raise DataSetError(f"--split: line {line} of {file}: {_complaint(name, side, sides)}")
         sides[name] = _SIDES[side.lower()]
     for side in SPLITS:
         if side not in sides.values():
-            raise DataSetError(f"--split: {file} lists no {side} images: it needs the columns name and split")
+            raise DataSetError(f"--split: {file} lists no {side} images")
     return sides
+
+
+def _rows(file: Path) -> Iterator[tuple[int, str, str]]:
+    """The line, the name and the side of each row that holds anything."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        header = text.partition("\n")[0]
+        reader = csv.reader(io.StringIO(text), delimiter=max(_DELIMITERS, key=header.count))
+        columns = [cell.strip().lower() for cell in next(reader, [])]
+        if not {"name", "split"} <= set(columns):
+            raise DataSetError(f"--split: the first line of {file} must name the columns, among them name and split")
+        for cells in reader:
+            row = dict(zip(columns, map(str.strip, cells), strict=False))
+            if any(row.values()):
+                yield reader.line_num, row.get("name", ""), row.get("split", "")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataSetError(f"--split: cannot read {file} as CSV in UTF-8: {reason}") from None
 
 
 def _complaint(name: str, side: str, sides: Collection[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class SplitChoice:
     def __post_init__(self) -> None:
         if not 0 < self.test_fraction < 1:
             raise OptionError(f"--test-fraction must be between 0 and 1, not {self.test_fraction}")
-        if self.file is not None and not self.file.is_file():
+        if self.file is not None and not os.path.isfile(self.file):  # noqa: PTH113 (Path's raises for long names)
             raise DataSetError(f"--split: there is no file {self.file}")
 
 

@@ -236,7 +236,8 @@ def test_a_published_split_takes_what_it_lists_and_tells_of_leaks(source: Path, 
         (["benign (1),train", "benign (21),test"], r"line 3 of .*: there is no image 'benign \(21\)'"),
         (["benign (1),left"], "line 2 of .*: the split must be train or test, not 'left'"),
         (["benign (1)"], "line 2 of .*: the split must be train or test, not ''"),
-        ([], "lists no train images: it needs the columns name and split"),
+        ([], "lists no train images"),
+        (["benign (1),train", "", ",", "benign (21),test"], r"line 5 of .*: there is no image"),
     ],
 )
 def test_splits_that_cannot_be_used(source: Path, tmp_path: Path, rows: list[str], message: str) -> None:
@@ -245,9 +246,27 @@ def test_splits_that_cannot_be_used(source: Path, tmp_path: Path, rows: list[str
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffname,split\r\nbenign (1),train\r\n,\r\n\r\nbenign (2).png,test\r\n",
+        "name;split;\nbenign (1);train;\nbenign (2);test;\n;;\n",
+        "Split\t Name\ntrain\tbenign (1)\ntest\t benign (2)\n",
+    ],
+)
+def test_what_spreadsheets_write_is_read(source: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "split.csv").write_bytes(text.encode())
+    run(source, tmp_path / "data", file=tmp_path / "split.csv")
+    assert splits(tmp_path / "data") == {"benign (1).png": "train", "benign (2).png": "test"}
+
+
 def test_files_that_are_no_split(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataSetError, match="there is no file"):
-        run(source, tmp_path / "data", file=tmp_path / "missing.csv")
+    for name in ("missing.csv", "long" * 100):
+        with pytest.raises(DataSetError, match="there is no file"):
+            run(source, tmp_path / "data", file=tmp_path / name)
+    for header in ("benign (1),train", "name", ""):
+        with pytest.raises(DataSetError, match="must name the columns, among them name and split"):
+            run(source, tmp_path / "data", file=write_split(tmp_path / "split.csv", "benign (2),test", header=header))
     (tmp_path / "split.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataSetError, match="cannot read"):
         run(source, tmp_path / "data", file=tmp_path / "split.csv")
