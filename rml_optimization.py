@@ -257,6 +257,7 @@ def report(
 
 @app.command()
 def prepare(
+    ctx: typer.Context,
     source: Annotated[
         Path, typer.Argument(metavar="SOURCE", help="Folder or zip file of images and masks, as from Kaggle.")
     ],
@@ -271,6 +272,10 @@ def prepare(
 ) -> None:
     """Make a dataset from a folder or zip file of images and masks."""
     from rml_search.plain_output import prepare_table
+
+    if split is not None and (_is_typed(ctx, "test_fraction") or _is_typed(ctx, "seed")):
+        raise OptionError("--split decides which images test: leave out --test-fraction and --seed")
+
     from rml_search.prepare import SplitChoice
     from rml_search.prepare import prepare as prepare_data_set
 

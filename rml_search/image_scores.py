@@ -52,6 +52,7 @@ class MeanScores:
     """The means over images: each image counts the same; pooled, each pixel does.
 
     ``hd95`` is the mean over the ``num_with_distance`` images where both masks have a lesion; None if there are none.
+    The pooled scores are None where no image has a lesion: a single false pixel would make them 0.
     """
 
     name: str
@@ -60,8 +61,8 @@ class MeanScores:
     iou: float
     hd95: float | None
     num_with_distance: int
-    pooled_dice: float
-    pooled_iou: float
+    pooled_dice: float | None
+    pooled_iou: float | None
 
 
 def mean_scores(scores: Sequence[ImageScores], name: str = "all") -> MeanScores:
@@ -77,8 +78,8 @@ def mean_scores(scores: Sequence[ImageScores], name: str = "all") -> MeanScores:
         statistics.fmean(one.iou for one in scores),
         statistics.fmean(distances) if distances else None,
         len(distances),
-        pooled.dice,
-        pooled.iou,
+        pooled.dice if pooled.num_true else None,
+        pooled.iou if pooled.num_true else None,
     )
 
 

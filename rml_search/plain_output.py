@@ -172,8 +172,8 @@ def scores_table(means: Sequence[MeanScores]) -> str:
             f"{one.dice:.3f}",
             f"{one.iou:.3f}",
             "-" if one.hd95 is None else f"{one.hd95:.1f} ({one.num_with_distance})",
-            f"{one.pooled_dice:.3f}",
-            f"{one.pooled_iou:.3f}",
+            "-" if one.pooled_dice is None else f"{one.pooled_dice:.3f}",
+            "-" if one.pooled_iou is None else f"{one.pooled_iou:.3f}",
         )
         for one in means
     ]

@@ -124,13 +124,15 @@ def prepare(
         raise DataSetError(f"{out} is inside {source}: give a folder outside it with --out")
     with open_source(source) as files:
         images = find_labelled_images(files, source)
+        split = split or SplitChoice()
+        sides = None if split.file is None else _given_sides(images, split.file)
         num_classes = len({image.class_name for image in images})
         report(f"{len(images)} images in {num_classes} {'class' if num_classes == 1 else 'classes'}: reading them")
         pictures = list(_look_at_all(images, report))
         report("Looking for copies of the same picture, which takes a while")
         groups = group_near_duplicates([picture.thumbnail for picture in pictures])
         report(f"{max(groups) + 1} different pictures among {len(images)} images")
-        placed = _place(images, pictures, _sides(images, groups, split or SplitChoice()), groups)
+        placed = _place(images, pictures, sides or _drawn_sides(images, groups, split), groups)
         with new_folder(out) as folder:
             _write(placed, folder, report)
     return _summarize(placed, num_images=len(images))
@@ -151,12 +153,15 @@ def _look_at(file: SourceFile) -> _Picture:
     return _Picture(thumbnail(to_grey(upright)), upright.size, stored.format == "PNG" and is_upright)
 
 
-def _sides(images: Sequence[LabelledImage], groups: Sequence[int], split: SplitChoice) -> list[str | None]:
-    """Which side each image is on; None for those that a given split leaves out."""
-    if split.file is not None:
-        names = [name.removesuffix(".png") for name in _file_names(images)]
-        given = read_split(split.file, set(names))
-        return [given.get(name) for name in names]
+def _given_sides(images: Sequence[LabelledImage], file: Path) -> list[str | None]:
+    """Which side a split puts each image on; None for those that it leaves out."""
+    names = [name.removesuffix(".png") for name in _file_names(images)]
+    given = read_split(file, set(names))
+    return [given.get(name) for name in names]
+
+
+def _drawn_sides(images: Sequence[LabelledImage], groups: Sequence[int], split: SplitChoice) -> list[str | None]:
+    """Which side each image is on, copies of a picture on one."""
     in_test = choose_test_images([image.class_name for image in images], groups, split.test_fraction, split.seed)
     if not any(in_test) or all(in_test):
         missing = _TRAIN if all(in_test) else _TEST

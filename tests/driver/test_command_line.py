@@ -85,6 +85,7 @@ def test_verbs_have_help(type_in, verb):
         (["--json", "status"], "--json comes before status: put it after", 2),
         (["infer"], "run a search first", 67),
         (["prepare", "nowhere", "--out", "new"], "nowhere", 65),
+        (["prepare", "data", "--split", "split.csv", "--seed", "0"], "leave out --test-fraction and --seed", 2),
         (["prepare", "data", "--out", "data/new"], "is inside data", 65),
         (["-nt", "many"], "--num-trials", 2),
         (["--docker-image", "mine", "infer"], "--docker-image comes before infer: put it after", 2),

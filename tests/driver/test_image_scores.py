@@ -15,6 +15,7 @@ from rml_search.image_scores import (
     worst_first,
     write_scores,
 )
+from rml_search.plain_output import scores_table
 from rml_search.segmentation_scores import Overlap
 
 GOOD = ImageScores("benign (1)", "benign", Overlap(90, 100, 100), 2.0)
@@ -38,6 +39,15 @@ def test_images_without_a_distance_count_for_dice_alone() -> None:
     assert means.dice == pytest.approx((0.9 + 0 + 1) / 3)
     assert (means.hd95, means.num_with_distance, means.num_images) == (2, 1, 3)
     assert mean_scores([MISSED]).hd95 is None
+
+
+def test_pooled_scores_need_a_lesion() -> None:
+    false_alarm = ImageScores("normal (2)", "normal", Overlap(0, 3, 0), None)
+    assert mean_scores([NOTHING, false_alarm]).pooled_dice is None
+    assert mean_scores([NOTHING, false_alarm]).pooled_iou is None
+    assert mean_scores([NOTHING, false_alarm, GOOD]).pooled_dice == pytest.approx(2 * 90 / 203)
+    row = scores_table([mean_scores([NOTHING, false_alarm], "normal")]).splitlines()[-2]
+    assert row.split() == ["|", "normal", "|", "2", "|", "0.500", "|", "0.500", "|", "-", "|", "-", "|", "-", "|"]
 
 
 def test_no_scores() -> None:
