@@ -165,7 +165,7 @@ def test_the_first_screen_of_a_phone_says_what_won_and_what_it_took(chromium, st
     assert [place.text for place in hyperparameters] == ["adam", "8", "0.003516"]
     assert len({place.size["height"] for place in hyperparameters}) == 1  # none is broken
     tiles = {place.text.split("\n")[0]: place for place in chromium.find_elements(By.CSS_SELECTOR, "#won .tiles div")}
-    lowest = tiles["Time of all trials"]
+    lowest = tiles["Total trial time"]
     assert lowest.location["y"] + lowest.size["height"] <= PHONE["height"]
 
 
