@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
@@ -58,13 +59,15 @@ class SearchView:
         progress = self.progress
         head: list[Text] = [Text(_whole_items(_line(progress.settings), paper), _TITLE), *_bars(progress, paper)]
         best = _best_rows(progress)
-        last_failures = progress.tally.failures
-        failures = [Text(f"  trial {failure.number}: {_line(failure.reason)}", _BAD) for failure in last_failures]
-        notes = [Text(f"  {_line(note)}", _QUIET) for note in progress.notes]
+        told = [f"trial {failure.number}: {_line(failure.reason)}" for failure in progress.tally.failures]
+        noted = [_line(note) for note in progress.notes]
         titles = ("Failed", "Notes")
         if self.height is None:
             trials = _trial_rows(progress.running, paper, None)
-            return _laid_out(head, trials, best, list(zip(titles, (failures, notes), strict=True)), spaced=True)
+            whole = (_wrapped(told, paper, _BAD), _wrapped(noted, paper, _QUIET))
+            return _laid_out(head, trials, best, list(zip(titles, whole, strict=True)), spaced=True)
+        failures = [Text(f"  {line}", _BAD) for line in told]
+        notes = [Text(f"  {line}", _QUIET) for line in noted]
         room = self.height - len(head) - len(best)
         trials = _trial_rows(progress.running, paper, room)
         room -= len(trials)
@@ -94,6 +97,12 @@ def _laid_out(
             laid_out.append(Text())
         laid_out.extend(block)
     return laid_out
+
+
+def _wrapped(lines: Sequence[str], paper: _Paper, style: str) -> list[Text]:
+    """Whole sentences, on as many rows as they take."""
+    rows = [wrap(line, paper.width, initial_indent="  ", subsequent_indent="    ") for line in lines]
+    return [Text(row, style) for wrapped in rows for row in wrapped]
 
 
 def _bars(progress: Progress, paper: _Paper) -> list[Text]:

@@ -56,6 +56,23 @@ def test_a_trial_in_its_first_epoch():
     assert "0/50, 100% of the first" in draw(progress(evaluating))[5]
 
 
+def test_where_there_is_room_no_sentence_is_cut():
+    note = (
+        "what to do stands at the end of this sentence, which is longer than a terminal is wide: the same command again"
+    )
+    lines = draw(progress(failures=[Failure(5, note)], notes=(note,)))
+    shown = lines[lines.index("Failed") :]
+    assert [line.strip() for line in shown if line.strip()][:3] == [
+        "Failed",
+        "trial 5: what to do stands at the end of this sentence, which is longer than a",
+        "terminal is wide: the same command again",
+    ]
+    assert " ".join(" ".join(lines).split()).count("the same command again") == 2
+    assert max(map(len, lines)) <= 80
+    # A view that shares the screen with itself keeps to one row for each.
+    assert sum("the same command" in line for line in draw(progress(notes=(note,)), height=24)) == 0
+
+
 def test_settings_that_do_not_fit_go_as_a_whole():
     """``batch 3…`` would be read as a batch of 3."""
     whole = "50 trials of 50 epochs, adam|rmsprop|sgd, bce|dice, lr 0.0001-0.01, 256x256, batch 32"

@@ -127,7 +127,8 @@ def test_a_real_search_at_work_and_killed(driver):
     assert files_of(workspace.root) == before
     assert left.is_running is False
     assert [trial.is_left for trial in left.running] == [True, True]
-    assert "No search is running: 2 trials had not finished, run the same command again to resume" in text
+    told = " ".join(text.split())  # on two rows
+    assert "No search is running: 2 trials had not finished, run the same command again to resume" in told
     assert text.count("was killed") == 2
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 80
