@@ -255,7 +255,7 @@ def test_the_job_goes_on_without_the_command_which_follows_it_when_it_is_typed_a
         output.splitlines()[-1] == f"To monitor it, run the same command without --no-wait; to cancel it, scancel {job}"
     )
     output = finish(type_in(1, 8, "--fresh"), code=5)
-    assert f"Error: job {job} works on the search in this folder" in output
+    assert f"Error: job {job} is working on the search in this folder" in output
     for number in (signal.SIGHUP, signal.SIGINT):
         process = type_in(1, 8, *later)
         assert f"Job {job} is already working on this search" in read_until(
