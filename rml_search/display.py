@@ -133,7 +133,7 @@ class QuietDisplay(PlainDisplay):
         """Nothing."""
 
     @contextmanager
-    def watching(self, part: SearchPart) -> Iterator[SearchObserver]:  # noqa: ARG002 - shown by others
+    def watching(self, part: SearchPart) -> Iterator[SearchObserver]:  # noqa: ARG002 - other displays show it
         """Nothing is shown of trials."""
         yield SilentObserver()
 

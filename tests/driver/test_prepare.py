@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import errno
-import io
 import signal
 import subprocess
 import sys
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +15,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from rml_search import labelled_images
 from rml_search.dataset import check_data_set
 from rml_search.errors import DataSetError, OptionError, SearchError, WriteError
-from rml_search.plain_output import prepare_table
 from rml_search.prepare import ClassSplit, PrepareSummary, SplitChoice, prepare
 from rml_search.synthetic import draw_scan
 
@@ -42,8 +38,7 @@ def save(path: Path, pixels: np.ndarray, **options: object) -> None:
     Image.fromarray(pixels).save(path, **options)
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
+def write_source(tmp_path: Path) -> Path:
     """20 benign, 10 malignant and 10 normal images, in Kaggle's layout and names."""
     root = tmp_path / "Dataset_BUSI_with_GT"
     seed = 0
@@ -54,6 +49,11 @@ def source(tmp_path: Path) -> Path:
             mask = box(5, 20) & (class_name != "normal")
             save(root / class_name / f"{class_name} ({number})_mask.png", mask)
     return root
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_source(tmp_path)
 
 
 def run(source: Path, out: Path, **split: object) -> PrepareSummary:
@@ -189,157 +189,6 @@ def test_report_says_little(source: Path, tmp_path: Path) -> None:
     assert lines[0] == "40 images in 3 classes: reading them"
     assert "40 different pictures among 40 images" in lines
     assert len(lines) < 6
-
-
-# A given split
-
-
-def write_split(file: Path, *rows: str, header: str = "name,split") -> Path:
-    file.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-    return file
-
-
-def test_a_split_of_another_time_gives_the_same_again(source: Path, tmp_path: Path) -> None:
-    run(source, tmp_path / "a", seed=3, test_fraction=0.3)
-    assert run(source, tmp_path / "b", file=tmp_path / "a" / "split.csv").num_left_out == 0
-    assert splits(tmp_path / "b") == splits(tmp_path / "a")
-
-
-def test_a_published_split_takes_what_it_lists_and_tells_of_leaks(source: Path, tmp_path: Path) -> None:
-    save(source / "benign" / "benign (1).png", noise(2))  # the pixels of benign (2)
-    published = write_split(
-        tmp_path / "published.csv",
-        "0,benign (1),train",
-        "1,benign (2),val",
-        "2,malignant (3).png,Validation",
-        "3,normal (1),train",
-        header="index,name,split",
-    )
-    summary = run(source, tmp_path / "data", file=published)
-    assert splits(tmp_path / "data") == {
-        "benign (1).png": "train",
-        "benign (2).png": "test",
-        "malignant (3).png": "test",
-        "normal (1).png": "train",
-    }
-    assert (summary.num_train, summary.num_test, summary.num_left_out, summary.num_leaking) == (2, 2, 36, 1)
-    told = prepare_table(summary).splitlines()
-    assert told[-2] == "36 images are not in the split and were left out"
-    assert told[-1].startswith("1 test image has a copy among the training images")
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (["benign (1),train"], "lists no test images"),
-        (["benign (1),train", "benign (1).png,test"], r"line 3 of .*: benign \(1\) is listed twice"),
-        (["benign (1),train", "benign (21),test"], r"line 3 of .*: there is no image 'benign \(21\)'"),
-        (["benign (1),left"], "line 2 of .*: the split must be train or test, not 'left'"),
-        (["benign (1)"], "line 2 of .*: the split must be train or test, not ''"),
-        ([], "lists no train images"),
-        (["benign (1),train", "", ",", "benign (21),test"], r"line 5 of .*: there is no image"),
-    ],
-)
-def test_splits_that_cannot_be_used(source: Path, tmp_path: Path, rows: list[str], message: str) -> None:
-    with pytest.raises(DataSetError, match=f"--split: .*{message}"):
-        run(source, tmp_path / "data", file=write_split(tmp_path / "split.csv", *rows))
-    assert not (tmp_path / "data").exists()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "\ufeffname,split\r\nbenign (1),train\r\n,\r\n\r\nbenign (2).png,test\r\n",
-        "name;split;\nbenign (1);train;\nbenign (2);test;\n;;\n",
-        "Split\t Name\ntrain\tbenign (1)\ntest\t benign (2)\n",
-    ],
-)
-def test_what_spreadsheets_write_is_read(source: Path, tmp_path: Path, text: str) -> None:
-    (tmp_path / "split.csv").write_bytes(text.encode())
-    run(source, tmp_path / "data", file=tmp_path / "split.csv")
-    assert splits(tmp_path / "data") == {"benign (1).png": "train", "benign (2).png": "test"}
-
-
-def test_files_that_are_no_split(source: Path, tmp_path: Path) -> None:
-    for name in ("missing.csv", "long" * 100):
-        with pytest.raises(DataSetError, match="there is no file"):
-            run(source, tmp_path / "data", file=tmp_path / name)
-    for header in ("benign (1),train", "name", ""):
-        with pytest.raises(DataSetError, match="must name the columns, among them name and split"):
-            run(source, tmp_path / "data", file=write_split(tmp_path / "split.csv", "benign (2),test", header=header))
-    (tmp_path / "split.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataSetError, match="cannot read"):
-        run(source, tmp_path / "data", file=tmp_path / "split.csv")
-
-
-# Zip files
-
-
-def pack(source: Path, archive: Path, prefix: str = "") -> None:
-    with zipfile.ZipFile(archive, "w") as packed:
-        for path in sorted(source.rglob("*.png")):
-            packed.write(path, prefix + str(path.relative_to(source.parent)))
-
-
-def test_zip_file_gives_what_its_folder_gives(source: Path, tmp_path: Path) -> None:
-    pack(source, tmp_path / "archive.zip", prefix="downloads/2024/")
-    with zipfile.ZipFile(tmp_path / "archive.zip", "a") as packed:
-        packed.writestr("__MACOSX/downloads/2024/._benign (1).png", b"resource fork")
-        packed.writestr("downloads/readme.txt", b"hello")
-    assert run(source, tmp_path / "a") == run(tmp_path / "archive.zip", tmp_path / "b")
-    contents = [
-        {str(path.relative_to(tmp_path / out)): path.read_bytes() for path in (tmp_path / out).rglob("*.*")}
-        for out in ("a", "b")
-    ]
-    assert contents[0] == contents[1]
-
-
-def test_names_in_a_zip_file_lead_nowhere(source: Path, tmp_path: Path) -> None:
-    pack(source, tmp_path / "archive.zip")
-    data = io.BytesIO()
-    Image.fromarray(noise(77)).save(data, format="PNG")
-    with zipfile.ZipFile(tmp_path / "archive.zip", "a") as packed:
-        for name in ("../../normal/evil.png", "/normal/root.png"):
-            packed.writestr(name, data.getvalue())
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    run(tmp_path / "archive.zip", inside / "data")
-    assert {path.name for path in tmp_path.iterdir()} == {"Dataset_BUSI_with_GT", "archive.zip", "inside"}
-    assert [path.name for path in inside.iterdir()] == ["data"]
-
-
-def test_zip_bomb_is_refused(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pack(source, tmp_path / "archive.zip")
-    monkeypatch.setattr(labelled_images, "_MAX_BYTES", 100)
-    with pytest.raises(DataSetError, match=r"benign \(1\).png unpacks to \d+ bytes, which is not an image"):
-        run(tmp_path / "archive.zip", tmp_path / "data")
-
-
-def encrypt(archive: bytes) -> bytes:
-    """Set the flag for encryption in the directory of the archive."""
-    at = archive.index(b"PK\x01\x02") + 8
-    return archive[:at] + bytes([archive[at] | 1]) + archive[at + 1 :]
-
-
-def corrupt(archive: bytes) -> bytes:
-    """Change a byte in the middle of the first picture: its checksum no longer fits."""
-    at = archive.index(b"IDAT") + 50
-    return archive[:at] + bytes([archive[at] ^ 255]) + archive[at + 1 :]
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (encrypt, r"cannot be unpacked: .*encrypted"),
-        (corrupt, r"cannot be unpacked: Bad CRC-32"),
-        (lambda archive: archive[:5000], r"neither a folder nor a readable zip file"),
-    ],
-)
-def test_damaged_zip_file(source: Path, tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
-    pack(source, tmp_path / "archive.zip")
-    (tmp_path / "archive.zip").write_bytes(damage((tmp_path / "archive.zip").read_bytes()))
-    with pytest.raises(DataSetError, match=message):
-        run(tmp_path / "archive.zip", tmp_path / "data")
 
 
 # What can be wrong with a source
