@@ -74,11 +74,6 @@ class TrialResult:
         best = None if self.state is TrialState.FAILED else self.best_epoch
         return None if best is None else best.accuracy
 
-    @property
-    def every_trial_would_fail(self) -> bool:
-        """Whether the failure has nothing to do with this trial's hyperparameters."""
-        return self.exit_status is not None and not self.exit_status.depends_on_hyperparameters
-
     def to_record(self, *, checkpoint_sha256: str | None = None, tried_again: bool = False) -> TrialRecord:
         """What stands of the trial in ``list_acc.json``."""
         best = None if self.state is TrialState.FAILED else self.best_epoch

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rml_search.devices import Slot
-from rml_search.errors import AllTrialsFailedError, EngineFailedError, RuntimeUnavailableError
+from rml_search.errors import AllTrialsFailedError, RuntimeUnavailableError
 from rml_search.interruption import interruptions_allowed, uninterrupted
 from rml_search.limits import Limits
 from rml_search.network_file import network_texts
@@ -26,6 +26,7 @@ from rml_search.results import (
 )
 from rml_search.runtime.base import Runtime
 from rml_search.search_files import SearchFiles
+from rml_search.shared_failure import every_trial_would_fail, shared_failure
 from rml_search.study import Study, Suggestion
 from rml_search.trial import TrialRunner
 from rml_search.trial_control import TrialControl, Verdict
@@ -307,7 +308,7 @@ class Search:
     def _remember(self, result: TrialResult, attempt: int) -> None:
         """Tells the study, and makes the files agree with it."""
         fails_by_chance = result.state is TrialState.FAILED and result.is_machines_fault
-        could_not_run = result.is_broken_off or result.every_trial_would_fail
+        could_not_run = result.is_broken_off or every_trial_would_fail(result, self.options)
         if could_not_run and result.state is TrialState.FAILED:
             result = replace(result, is_tried_again=True)
             self.study.try_again(result, attempt)
@@ -322,8 +323,8 @@ class Search:
         self.observer.trial_finished(result, best_record(self.records))
 
     def _stop_if_hopeless(self, result: TrialResult) -> None:
-        if result.every_trial_would_fail and result.exit_status is not None:
-            raise EngineFailedError(f"trial {result.number} failed: {result.reason}", int(result.exit_status))
+        if every_trial_would_fail(result, self.options):
+            raise shared_failure(result, self.options, self.workspace)
         if self._failures_in_a_row >= self.limits.max_consecutive_failures:
             raise self._all_failed()
         self._heed_target(best_record(self.records))

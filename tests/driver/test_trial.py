@@ -151,13 +151,12 @@ def test_accuracies_that_the_log_lacks_are_read_from_the_engines_file(workspace,
     assert (result.best_epoch.epoch, result.max_accuracy) == (2, 0.75)
 
 
-def test_exit_codes_say_whether_other_hyperparameters_could_do_better(workspace, make_options, scripted, script):
+def test_exit_codes_of_our_engine_are_kept(workspace, make_options, scripted, script):
     runtime = scripted(script(code=65, words=["Error: no images"]), script(code=68, words=["Error: no LARS"]))
     of_data = run(runtime, make_options(), workspace)
     of_optimizer = run(runtime, make_options(), workspace)
     assert of_data.exit_status is ExitStatus.DATA
-    assert of_data.every_trial_would_fail
-    assert not of_optimizer.every_trial_would_fail
+    assert of_optimizer.exit_status is ExitStatus.HYPERPARAMETERS
 
 
 def test_log_keeps_all_that_was_printed(workspace, make_options, scripted, script):
