@@ -21,6 +21,7 @@ _STATES = {
     State.COMPLETE: OptunaState.COMPLETE,
     State.PRUNED: OptunaState.COMPLETE,
     State.FAILED: OptunaState.FAIL,
+    State.INTERRUPTED: OptunaState.FAIL,
     State.RUNNING: OptunaState.RUNNING,
 }
 

@@ -181,6 +181,8 @@ def _summarise_trial(trial: FrozenTrial, repeated: set[Any], now: datetime, num_
     accuracy = record.get("max_acc", best[1] if best[1] is not None else _first_value(trial))
     reason = record.get("reason")
     if state is State.FAILED:
+        if record.get("tried_again") or trial.number in repeated:
+            state = State.INTERRUPTED
         accuracy = None
         reason = reason or "the search was killed while the trial was running"
     return TrialSummary(
@@ -192,7 +194,6 @@ def _summarise_trial(trial: FrozenTrial, repeated: set[Any], now: datetime, num_
         best_epoch=None if accuracy is None else record.get("epoch_max_acc", best[0]),
         seconds=record.get("seconds", _seconds(trial, now)),
         reason=reason,
-        tried_again=bool(record.get("tried_again")) or trial.number in repeated,
         # Optuna stores no accuracies of epochs where there are several objectives; a complete trial trained them all.
         known_epochs=num_epochs if state is State.COMPLETE and not accuracies else None,
         started=None if trial.datetime_start is None else trial.datetime_start.astimezone(timezone.utc),
@@ -267,10 +268,9 @@ def _summarise_record(record: TrialRecord) -> TrialSummary:
     return TrialSummary(
         number=record.number,
         hyperparameters=record.point,
-        state=State(record.state.value),
+        state=State.INTERRUPTED if record.tried_again else State(record.state.value),
         accuracy=record.max_acc,
         best_epoch=record.epoch_max_acc,
         seconds=record.seconds,
         reason=record.reason,
-        tried_again=record.tried_again,
     )

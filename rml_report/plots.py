@@ -34,6 +34,7 @@ _STYLES = {
     State.COMPLETE: (colours.COMPLETE, "circle", "solid"),
     State.PRUNED: (colours.PRUNED, "x", "dash"),
     State.FAILED: (colours.FAILED, "triangle-down", "dot"),
+    State.INTERRUPTED: (colours.FAILED, "square-open", "longdash"),
     State.RUNNING: (colours.RUNNING, "diamond", "dashdot"),
 }
 _MAX_LABEL = 16  #: characters of a value on an axis
@@ -270,7 +271,7 @@ def _seconds_plot(study: StudySummary) -> Plot:
     return Plot("seconds", _finished(figure, 320), describe_seconds(study))
 
 
-_PATTERNS = {State.COMPLETE: "", State.PRUNED: "/", State.FAILED: "x"}
+_PATTERNS = {State.COMPLETE: "", State.PRUNED: "/", State.FAILED: "x", State.INTERRUPTED: "."}
 
 
 def _finished(figure: go.Figure, height: int, hovermode: str | bool = "closest") -> Mapping[str, Any]:

@@ -109,7 +109,7 @@ def _tiles(study: StudySummary, cost: Cost) -> list[tuple[str, str]]:
     best = study.best
     return [
         ("Best accuracy (Dice)", "none" if best is None else f"{best.accuracy:.3f}"),
-        ("Finished trials", str(cost.num_trials)),
+        ("Finished trials", str(cost.num_finished)),
         ("Total trial time", words.show_seconds(cost.seconds)),
         ("Epochs trained", str(cost.num_epochs)),
         ("Epochs saved by pruning", str(cost.saved_epochs)),
@@ -174,7 +174,7 @@ def _value_cell(trial: TrialSummary, dimension: Dimension) -> Cell:
 
 
 def _reason(trial: TrialSummary) -> str:
-    parts = [trial.reason or "", "its hyperparameters were retried" if trial.tried_again else ""]
+    parts = [trial.reason or "", "its hyperparameters were retried" if trial.state is State.INTERRUPTED else ""]
     return "; ".join(part for part in parts if part)
 
 

@@ -19,11 +19,12 @@ Value = str | int | float | bool | None
 
 
 class State(str, Enum):
-    """How a trial stands; all but the last as ``list_acc.json`` has it."""
+    """How a trial stands; the first three as ``list_acc.json`` has them, but for those that it calls tried again."""
 
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"
+    INTERRUPTED = "interrupted"  #: broken off, and its hyperparameters get another trial: it does not count
     RUNNING = "running"
 
 
@@ -52,7 +53,6 @@ class TrialSummary:
         accuracies: (epoch from 1, accuracy 0 to 1) of each epoch that was evaluated.
         accuracy: that of its best epoch; None where it failed or has reached none yet.
         reason: why it failed, or was stopped early.
-        tried_again: it was broken off, and its hyperparameters got another trial: it does not count.
         known_epochs: those that it trained, where that is known without its accuracies.
     """
 
@@ -64,7 +64,6 @@ class TrialSummary:
     best_epoch: int | None = None
     seconds: float = 0.0
     reason: str | None = None
-    tried_again: bool = False
     started: datetime | None = None
     known_epochs: int | None = None
 
@@ -190,6 +189,11 @@ class Cost:
     def num_trials(self) -> int:
         """Those that have ended."""
         return sum(share.num_trials for share in self.shares)
+
+    @property
+    def num_finished(self) -> int:
+        """Those that have ended and count, as ``status`` counts them."""
+        return sum(share.num_trials for share in self.shares if share.state is not State.INTERRUPTED)
 
     @property
     def seconds_of_an_epoch(self) -> float:

@@ -95,15 +95,14 @@ def describe_front(study: StudySummary) -> str:
 
 
 def describe_states(study: StudySummary) -> str:
-    """``12 trials: 8 complete, 3 pruned, 1 failed``."""
-    told = [_describe_state(state, study.of_state(state)) for state in State if study.of_state(state)]
-    return f"{count(len(study.trials), 'trial')}: {', '.join(told)}"
-
-
-def _describe_state(state: State, trials: Sequence[TrialSummary]) -> str:
-    """Those that a person or the machine broke off have not failed for good."""
-    num_again = sum(trial.tried_again for trial in trials)
-    return f"{len(trials)} {state.value}" + (f" ({num_again} of them retried)" if num_again else "")
+    """``12 trials: 8 complete, 3 pruned, 1 failed; 2 more were interrupted and retried``."""
+    numbers = {state: len(study.of_state(state)) for state in State}
+    num_again = numbers.pop(State.INTERRUPTED)
+    told = [f"{number} {state.value}" for state, number in numbers.items() if number]
+    text = count(sum(numbers.values()), "trial") + (f": {', '.join(told)}" if told else "")
+    if not num_again:
+        return text
+    return f"{text}; {num_again} more {'was' if num_again == 1 else 'were'} interrupted and retried"
 
 
 # --- plots -----------------------------------------------------------------------------------------------

@@ -12,11 +12,12 @@ import pytest
 
 from rml_commands.run import run_search
 from rml_report import page
-from rml_report.page import read_summary, write_report
+from rml_report.page import read_summary, summary_of_records, write_report
 from rml_search.errors import NoResultsError, StudyError, WriteError
 from rml_search.options import ConfirmOptions, Objective, PrunerName, RuntimeChoice, StudyChoice
 from rml_search.plan import SearchPlan
 from rml_search.report.summary import State
+from rml_search.results import read_list_acc
 from rml_search.runtime.choice import ChosenRuntime
 
 
@@ -133,6 +134,19 @@ def test_a_running_trial_is_said_to_run(search, workspace, script):
         database.commit()
     page = write_report(workspace).read_text(encoding="utf-8")
     assert "1 trial had not finished" in text_of(page)
+
+
+def test_a_trial_that_was_broken_off_and_ran_again_has_not_failed(search, workspace, script):
+    killed = script([0.4], code=137, note="the container was killed", is_machines_fault=True)
+    search(killed, script([0.7]), script([], code=1, words=["no luck"]), num_trials=2)
+    summary = read_summary(workspace)
+    assert [trial.state for trial in summary.trials] == [State.INTERRUPTED, State.COMPLETE, State.FAILED]
+    of_records = summary_of_records(read_list_acc(workspace), "a search")
+    assert [trial.state for trial in of_records.trials] == [State.INTERRUPTED, State.COMPLETE, State.FAILED]
+    text = " ".join(text_of(write_report(workspace).read_text(encoding="utf-8")).split())
+    assert "2 trials: 1 complete, 1 failed; 1 more was interrupted and retried" in text
+    assert "Finished trials 2 " in text
+    assert "the container was killed; its hyperparameters were retried" in text
 
 
 def test_the_page_answers_the_questions(search, workspace, script):
