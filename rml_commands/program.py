@@ -30,7 +30,7 @@ def run_program(app: typer.Typer) -> NoReturn:
     except EngineError as error:
         _fail(str(error), int(error.exit_status))
     except Interrupted as error:
-        _fail(str(error), error.exit_code)
+        _end(error.line, error.exit_code)
     except typer.TyperException as error:
         _fail(f"{error.format_message()} (see --help)", error.exit_code)
     except BrokenPipeError:
@@ -59,6 +59,10 @@ def _end_unread() -> NoReturn:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
+    _end(f"Error: {' '.join(message.split())}", exit_code)
+
+
+def _end(line: str, exit_code: int) -> NoReturn:
     with suppress(OSError):  # the terminal may be gone, which is why the program ends
-        typer.echo(f"Error: {' '.join(message.split())}", err=True)
+        typer.echo(line, err=True)
     sys.exit(exit_code)

@@ -22,7 +22,7 @@ from rml_search.inference import (
     read_last_inference,
     run_inference,
 )
-from rml_search.interruption import is_interrupted
+from rml_search.interruption import resumable
 from rml_search.links import check_links
 from rml_search.lock import only_search_in
 from rml_search.network_file import check_networks
@@ -132,6 +132,7 @@ def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tupl
         study.close()
 
 
+@resumable()
 def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) -> None:
     options, plan, workspace, display = run.options, run.plan, run.workspace, run.display
     display.settings(settings)
@@ -200,8 +201,6 @@ def _run_trials(run: _Run, study: OptunaStudy) -> tuple[Search, Sequence[TrialRe
         with study.errors(workspace), closing(study):  # also where the terminal is gone
             records = study.records()
             display.searched(SearchEnd(options, records, None if running is None else running.ended_early, error))
-            if is_interrupted():
-                display.say("Run the same command again to resume")
     return running, records
 
 

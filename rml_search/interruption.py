@@ -13,12 +13,21 @@ from dataclasses import dataclass
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+#: How the line begins that a stopped program ends with.
+STOPPED = "Stopped by "
+
+
 class Interrupted(BaseException):
     """The person or the system wants the program to end.
 
     No ``Exception``, so that nothing mistakes it for a failure, and no ``KeyboardInterrupt``, which libraries
     catch and reword.
+
+    Attributes:
+        advice: how to go on, as a sentence; None where there is nothing to go on with.
     """
+
+    advice: str | None = None
 
     def __init__(self, number: int) -> None:
         self.signal = signal.Signals(number)
@@ -28,6 +37,12 @@ class Interrupted(BaseException):
     def exit_code(self) -> int:
         """What a shell reports of a program that the signal has ended."""
         return 128 + self.signal
+
+    @property
+    def line(self) -> str:
+        """What a person is told, who has made no error."""
+        key = "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
+        return f"{STOPPED}{key}; finished work is kept" + ("" if self.advice is None else f". {self.advice}")
 
 
 @dataclass
@@ -102,6 +117,16 @@ def interruptions_allowed() -> Iterator[None]:
         yield
     finally:
         _state.depth = depth
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """A block that the same command goes on with where a signal has broken it off, which the person is told."""
+    try:
+        yield
+    except Interrupted as error:
+        error.advice = "Run the same command again to resume"
+        raise
 
 
 @contextmanager

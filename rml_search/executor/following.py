@@ -19,6 +19,7 @@ from rml_search.executor.slurm import (
     workers_at_work,
 )
 from rml_search.executor.submission import JobArray
+from rml_search.interruption import STOPPED
 from rml_search.paths import shown
 from rml_search.results import TrialRecord, TrialState, best_record
 
@@ -182,8 +183,13 @@ def failures(array: JobArray) -> list[WorkerFailure]:
 def last_words(log: Path) -> str | None:
     """What a worker's log ends with: its error, else the last line that is not submitit's; None without one."""
     lines = [line for line in _last_run(log) if not line.startswith(_SUBMITIT)]
-    errors = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)]
+    errors = [_reason_to_end(line) for line in lines if line.startswith((_ERROR, STOPPED))]
     return next(reversed(errors or lines), None)
+
+
+def _reason_to_end(line: str) -> str:
+    """What stands after ``Error: ``, or what a signal made of the driver, to be put into a sentence."""
+    return line.removeprefix(_ERROR) if line.startswith(_ERROR) else line[0].lower() + line[1:]
 
 
 def _how_ended(code: int | None) -> str:

@@ -206,7 +206,7 @@ def test_ctrl_c_leaves_no_container_and_keeps_what_had_finished(type_in, folder,
     process.send_signal(signal.SIGINT)
     output = finish(process, code=130)
     assert "Number of finished trials:" in output
-    assert "stopped by SIGINT; finished work is kept" in output
+    assert "Stopped by Ctrl-C; finished work is kept. Run the same command again to resume\n" in output
     assert containers() == []
     assert (folder / "best_model" / "best_model_file.pt").exists()
 

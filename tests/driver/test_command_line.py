@@ -159,8 +159,8 @@ def test_a_current_folder_that_is_gone_is_one_line(type_in, workspace, tmp_path)
     assert answer.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_data_are_made_is_one_line(tmp_path, number, code):
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_a_signal_while_data_are_made_is_one_line(tmp_path, number, code, name):
     # So many images that the signal comes before they are made, on however busy a machine.
     program = (
         "import rml_search.demo as demo; demo.NUM_TRAIN = 100_000; import rml_optimization; rml_optimization.main()"
@@ -171,7 +171,7 @@ def test_a_signal_while_data_are_made_is_one_line(tmp_path, number, code):
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == code
-    assert errors == f"Error: stopped by {number.name}; finished work is kept\n"
+    assert errors == f"Stopped by {name}; finished work is kept\n"
     assert list(tmp_path.glob("demo/*")) == []  # hidden files included
 
 

@@ -59,11 +59,11 @@ def infer(workspace, told, **options):
     infer_and_show(InferOptions(**options), workspace, RuntimeChoice(), False, told.append)
 
 
-def test_an_interruption_says_how_to_go_on(workspace, make_options, plays, script, capsys):
+def test_an_interruption_says_how_to_go_on(workspace, make_options, plays, script):
     plays(script([0.7]), script([0.9], interrupts=True))
-    with pytest.raises(Interrupted), interruptible():
+    with pytest.raises(Interrupted) as caught, interruptible():
         search(workspace, make_options(num_trials=5))
-    assert capsys.readouterr().out.endswith("Run the same command again to resume\n")
+    assert caught.value.line == "Stopped by Ctrl-C; finished work is kept. Run the same command again to resume"
 
 
 def test_images_that_are_links_are_refused_in_a_container_before_anything_moves(linked, make_options, plays):

@@ -256,7 +256,7 @@ def test_the_job_goes_on_without_the_command_which_follows_it_when_it_is_typed_a
     )
     output = finish(type_in(1, 8, "--fresh"), code=5)
     assert f"Error: job {job} is working on the search in this folder" in output
-    for number in (signal.SIGHUP, signal.SIGINT):
+    for number, name in ((signal.SIGHUP, "SIGHUP"), (signal.SIGINT, "Ctrl-C")):
         process = type_in(1, 8, *later)
         assert f"Job {job} is already working on this search" in read_until(
             process, f"Job {job}: 1 pending (BeginTime)"
@@ -265,7 +265,7 @@ def test_the_job_goes_on_without_the_command_which_follows_it_when_it_is_typed_a
         *_, follow, cancel, end = finish(process, code=128 + number).splitlines()
         assert follow == f"Job {job} continues to run. To monitor it, run the same command again;"
         assert cancel == f"to cancel it, scancel {job}. Finished trials are kept."
-        assert end == f"Error: stopped by {number.name}; finished work is kept"
+        assert end == f"Stopped by {name}; finished work is kept"
     subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
     assert " submitted: " not in finish(type_in(1, 8, *later))
     check_results(workspace, 1)
@@ -278,7 +278,7 @@ def test_a_cancelled_job_leaves_no_process_and_the_same_command_goes_on(type_in,
     assert (
         finish(process, code=143)
         .splitlines()[-1]
-        .startswith("Error: the worker failed: stopped by SIGTERM; finished work is kept (log: slurm/")
+        .startswith("Error: the worker failed: stopped by SIGTERM; finished work is kept. Run the same command again")
     )
     wait_for(lambda: processes_in(workspace) == [])
     finish(type_in(1, 120))

@@ -100,14 +100,14 @@ def test_workers_that_wait_for_nothing_are_taken_out_of_the_queue(array, monkeyp
 
 def test_a_worker_that_waited_after_its_time_limit_has_not_failed_when_all_trials_have_run(array):
     requeued = "submitit INFO (2026-01-01 00:00:01,000) - Requeued job 7_0 (2 remaining timeouts)\n"
-    write_end(array, 0, f"{RUN}Error: stopped by SIGTERM\n{requeued}", None)
+    write_end(array, 0, f"{RUN}Stopped by SIGTERM; finished work is kept\n{requeued}", None)
     write_end(array, 1, f"{RUN}{END}", 0)
     told: list[str] = []
     tell_end(array, has_enough=True, show=told.append)
     assert told == []
     tell_end(array, has_enough=False, show=told.append)
     assert len(told) == 1
-    assert told[0].startswith("Worker 0 failed: stopped by SIGTERM (log: ")
+    assert told[0].startswith("Worker 0 failed: stopped by SIGTERM; finished work is kept (log: ")
     write_end(array, 0, f"{RUN}{requeued}{RUN}Error: no GPU here\n", None)  # its next run was ended, not its waiting
     tell_end(array, has_enough=True, show=told.append)
     assert told[1].startswith("Worker 0 failed: no GPU here")
@@ -117,7 +117,8 @@ def test_a_worker_that_waited_after_its_time_limit_has_not_failed_when_all_trial
     ("log", "words"),
     [
         (f"{RUN}+---+\nError: no GPU here\n{END}", "no GPU here"),
-        (f"{RUN}Error: stopped by SIGTERM\n{END}{RUN}slurmstepd: error: killed\n", "slurmstepd: error: killed"),
+        (f"{RUN}Stopped by SIGTERM; work is kept\nslurmstepd: error: killed\n", "stopped by SIGTERM; work is kept"),
+        (f"{RUN}Stopped by SIGTERM\n{END}{RUN}slurmstepd: error: killed\n", "slurmstepd: error: killed"),
         (f"{RUN}Trial 0 (1 of 3)\n\n", "Trial 0 (1 of 3)"),
         (f"{RUN}{END}", None),
         ("bash: no such python\n", "bash: no such python"),
