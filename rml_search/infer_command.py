@@ -19,6 +19,7 @@ from rml_search.links import check_links
 from rml_search.options import RuntimeChoice, check_num_procs
 from rml_search.paths import Workspace, shown
 from rml_search.plain_output import inference_table, scores_table
+from rml_search.retraining import telling_how_to_restore
 from rml_search.runtime.choice import prepare_runtime
 
 
@@ -49,7 +50,8 @@ def infer_and_show(
         SearchError: there is no model, nothing can be drawn of its images, or the engine could not run it.
     """
     document = choose_inference_config(workspace, options.config)
-    configuration = read_inference_configuration(document)
+    with telling_how_to_restore(document, workspace):
+        configuration = read_inference_configuration(document)
     if options.gallery is not None:
         from rml_search.gallery import check_gallery
 
@@ -68,7 +70,8 @@ def infer_and_show(
     show(f"Running {shown(document)}")
     show(f"Runtime: {ready.runtime.describe()}, because {ready.reason}")
     show(f"Device: {ready.device}")
-    result = run_inference(document, workspace, ready.runtime, num_procs=options.num_procs)
+    with telling_how_to_restore(document, workspace):
+        result = run_inference(document, workspace, ready.runtime, num_procs=options.num_procs)
     show(inference_table(result))
     scores = score_inference(result, workspace)
     if scores:

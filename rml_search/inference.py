@@ -11,6 +11,7 @@ from pathlib import Path
 from rml_search.errors import CheckpointFileError, EngineFailedError, OptionError, WriteError
 from rml_search.mounts import Mount, for_container
 from rml_search.paths import Workspace, shown, write_atomically
+from rml_search.retraining import has_brought_a_model
 from rml_search.runtime.base import EngineExit, EngineRun, Runtime
 from rmldnn_contract.config import Configuration, read_configuration
 from rmldnn_contract.training_log import EpochReader, EpochRecord, Failure, parse_line, without_stamp
@@ -43,9 +44,10 @@ def choose_inference_config(workspace: Workspace, named: Path | None) -> Path:
             return candidate
     if named is not None:
         raise CheckpointFileError(f"there is no configuration {named}")
-    raise CheckpointFileError(
-        f"there is no {shown(workspace.best_config)}: run a search first, or give a file with --config"
+    what_first = (
+        "run the search's command again to restore it" if has_brought_a_model(workspace) else "run a search first"
     )
+    raise CheckpointFileError(f"there is no {shown(workspace.best_config)}: {what_first}, or give a file with --config")
 
 
 def read_inference_configuration(config: Path) -> Configuration:

@@ -9,6 +9,8 @@ from rml_search.observer import SearchObserver
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, shown
 from rml_search.results import TrialRecord, TrialResult, TrialState, best_record, best_records, write_list_acc
+from rml_search.retraining import train_command
+from rml_search.search_space import SEED
 from rml_search.study import Study
 
 
@@ -55,10 +57,15 @@ class SearchFiles:
 
     def _tell_of_checkpoint(self, best: TrialRecord) -> None:
         """Says, once, where the best checkpoint is, since it is not here."""
-        text = self.study.where(best) or (
-            f"The checkpoint of the best trial, {best.number}, is missing from {shown(self.workspace.best_model)}, "
-            "or was changed: --fresh starts a new search"
-        )
+        text = self.study.where(best) or self._missing(best)
         if text != self._told_of_checkpoint:
             self.observer.note(text)
             self._told_of_checkpoint = text
+
+    def _missing(self, best: TrialRecord) -> str:
+        config = self.workspace.trial(best.number).config.relative_to(self.workspace.root)
+        again = train_command(config, best.point.get(SEED, self.options.seed))
+        return (
+            f"The checkpoint of the best trial, {best.number}, is missing from {shown(self.workspace.best_model)}, "
+            f"or was changed: retrain it with {again} and run this command again, or start a new search with --fresh"
+        )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import jinja2
@@ -13,8 +13,12 @@ from rml_search.report import words
 from rml_search.report.pictures import Gallery
 from rml_search.report.plot import COLOURS, Plot, Plots
 from rml_search.report.summary import Cost, Dimension, State, StudySummary, TrialSummary, Value, cost_of
+from rml_search.retraining import train_command
 from rml_search.run_record import RunRecord
 from rmldnn_contract import __version__
+
+#: So many hyperparameters have room on a sheet that stands upright; a reason takes that of two.
+_UPRIGHT_COLUMNS = 6
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ def render_page(page: Page) -> str:
         columns=[dimension.name for dimension in study.dimensions],
         rows=[(trial, _cells(trial, study)) for trial in study.trials],
         has_reasons=_has_reasons(study),
+        is_wide=_is_wide(study),
         num_running=len(study.of_state(State.RUNNING)),
         repeat=_repeat(study),
         figures={plot.key: plot.figure for plot in _all_plots(page.plots) if plot.figure is not None},
@@ -157,6 +162,11 @@ def _has_reasons(study: StudySummary) -> bool:
     return any(_reason(trial) for trial in study.trials)
 
 
+def _is_wide(study: StudySummary) -> bool:
+    """Whether the table of trials needs a sheet of paper on its side."""
+    return len(study.dimensions) + 2 * _has_reasons(study) > _UPRIGHT_COLUMNS
+
+
 def _number_cell(value: float | None, form: str) -> Cell:
     """What is not there is sorted below everything."""
     return Cell("", "", kind="number") if value is None else Cell(form.format(value), value, kind="number")
@@ -185,15 +195,12 @@ def _repeat(study: StudySummary) -> Repetition:
         runs=study.runs,
         settings=last.settings if last is not None and last.settings else tuple(settings.items()),
         digests=tuple((name, value) for name, value in settings.items() if _is_digest(value)),
-        train_best=None if study.best is None else _train_command(study.best, settings.get("--seed")),
+        train_best=None
+        if study.best is None
+        else train_command(Path("trials", f"{study.best.number:04}", "config.json"), settings.get("--seed")),
         seed=settings.get("--seed"),
     )
 
 
 def _is_digest(value: str) -> bool:
     return len(value) == 64 and all(letter in "0123456789abcdef" for letter in value)
-
-
-def _train_command(trial: TrialSummary, seed: str | None) -> str:
-    variables = [] if seed is None else [f"RMLDNN_SEED={shlex.quote(seed)}"]
-    return " ".join([*variables, "rmldnn", f"--config=trials/{trial.number:04}/config.json"])

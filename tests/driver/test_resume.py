@@ -258,7 +258,7 @@ def test_a_best_model_that_was_changed_is_told_and_its_files_come_back(workspace
     workspace.best_checkpoint.write_text("something else")
     going_on = part_of_search(workspace, make_options(num_trials=1), scripted())
     going_on.run()
-    assert "or was changed: --fresh starts a new search" in going_on.observer.notes[0]
+    assert "or was changed: retrain it with RMLDNN_SEED=5 rmldnn --config=trials/" in going_on.observer.notes[0]
 
 
 @pytest.mark.parametrize(
