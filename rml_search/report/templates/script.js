@@ -6,6 +6,7 @@
   const isTouched = window.matchMedia("(pointer: coarse)").matches;
   const config = { displayModeBar: false, responsive: true };
   const PAPER_WIDTH = 680; // pixels that fit between the margins of a sheet of A4 or Letter
+  const PAPER_HEIGHT = 0.72; // of a plot's height on a screen: lower ones leave less of a sheet empty
 
   function coloured(figure, isDark) {
     let text = JSON.stringify(figure);
@@ -22,7 +23,10 @@
     for (const [key, figure] of Object.entries(figures)) {
       const place = document.getElementById(`plot-${key}`);
       const { data, layout } = coloured(figure, isDark);
-      if (paperWidth) layout.width = place.closest(".slices") ? (paperWidth - 24) / 2 : paperWidth;
+      if (paperWidth) {
+        layout.width = place.closest(".slices") ? (paperWidth - 24) / 2 : paperWidth;
+        layout.height *= PAPER_HEIGHT;
+      }
       Plotly.react(place, data, layout, config);
     }
   }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ RED = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
 )
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+#: The mixed study on US Letter; with plots as high as on a screen it takes one more.
+MOST_PAGES = 8
 DESK = {"width": 1200, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 
 
@@ -134,8 +137,32 @@ def test_numbers_are_not_sorted_as_text(browser):
 def test_the_page_prints(browser, report_folder):
     document = base64.b64decode(browser.print_page())
     assert document.startswith(b"%PDF-")
-    assert document.count(b"/Type /Page\n") + document.count(b"/Type /Page ") >= 4
+    num_pages = document.count(b"/Type /Page\n") + document.count(b"/Type /Page ")
+    assert 4 <= num_pages <= MOST_PAGES
     assert len(document) > 50_000
+
+
+def test_plots_are_lower_on_paper(browser):
+    """A figure is not torn apart: what is as high as on a screen leaves half of a sheet empty."""
+    browser.execute_script(
+        "const plot = document.getElementById('plot-curves'); window.onScreen = plot.layout.height;"
+        "window.addEventListener('beforeprint', () => { window.onPaper = plot.layout.height; });"
+    )
+    browser.print_page()
+    on_screen, on_paper = browser.execute_script("return [window.onScreen, window.onPaper]")
+    assert 0.5 * on_screen < on_paper < 0.8 * on_screen
+    height = browser.execute_script("return document.getElementById('plot-curves').layout.height")
+    assert height == on_screen
+
+
+@pytest.mark.parametrize("has_reasons", [False, True])
+def test_a_narrow_table_of_trials_needs_no_sheet_of_its_own(mixed_study, has_reasons):
+    """Five hyperparameters have room on a sheet that stands upright, with the reasons for failures they do not."""
+    study = mixed_study
+    if not has_reasons:
+        study = replace(study, trials=tuple(replace(trial, reason=None) for trial in study.trials))
+    page = Page(study, {}, draw_plots(study), Gallery(reason="no predictions"), "")
+    assert ('<section id="trials" class="wide">' in render_page(page)) is has_reasons
 
 
 def test_printing_leaves_the_page_as_it_was(browser):
