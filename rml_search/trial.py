@@ -198,6 +198,8 @@ class _LogWatch:
         for name, value in (("loss", loss), ("accuracy", accuracy)):
             if value is not None and not math.isfinite(value):
                 self.fault = f"the {name} on the test images became {value} in epoch {epoch}"
+        if accuracy is not None and math.isfinite(accuracy) and not 0 <= accuracy <= 1:
+            self.fault = f"the accuracy on the test images in epoch {epoch} is {accuracy}, not between 0 and 1"
 
     def _add(self, records: Iterable[EpochRecord]) -> None:
         for record in records:
