@@ -49,7 +49,10 @@ class Recorder(Protocol):
         """Whether the memory suffices for the step's values twice: a recording keeps what it needs to itself."""
 
     def record(self, work: Work) -> Recording:
-        """Notes what ``work`` does, without doing it. Raises RuntimeError where that cannot be recorded."""
+        """Notes what ``work`` does, without doing it.
+
+        Raises RuntimeError where that cannot be recorded; then what was recorded before cannot be replayed any more.
+        """
 
     def random_state(self) -> Tensor:
         """The state of the device's random numbers."""
@@ -62,7 +65,7 @@ class CudaGraphs:
     """The recorder of a GPU. All recordings share one pool of memory: they are never replayed at the same time.
 
     Attributes:
-        have_failed: of this process. A recording that broke off may leave torch's random numbers unusable.
+        have_failed: of this process. A recording that broke off may leave torch unable to give memory back.
     """
 
     have_failed = False
@@ -79,14 +82,17 @@ class CudaGraphs:
         return bool(free >= 2 * of_a_step)
 
     def record(self, work: Work) -> Recording:
-        """A graph of the work's kernels."""
-        graph = torch.cuda.CUDAGraph()
+        """A graph of the work's kernels. One that breaks off ends the use of all that were made before it."""
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         try:
             # The thread that writes checkpoints copies from the device whenever it likes, also while this one records.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 outputs = work()
         except BaseException:
             CudaGraphs.have_failed = True
+            # torch would go on in the stream of the recording, for which other threads do not wait.
+            torch.cuda.set_stream(stream)
+            self._renew_random_numbers()
             raise
         self._pool = graph.pool()
         return Recording(outputs, graph.replay)
@@ -98,6 +104,17 @@ class CudaGraphs:
     def set_random_state(self, state: Tensor) -> None:
         """Of this device."""
         torch.cuda.set_rng_state(state, self._device)
+
+    def _renew_random_numbers(self) -> None:
+        """Lets random numbers go on where they are.
+
+        After a recording that broke off, torch 2.6 still takes its generator for one that is recorded, and refuses to
+        draw from it ("Offset increment outside graph capture").
+        """
+        generator = torch.cuda.default_generators[self._device.index]
+        fresh = torch.Generator(self._device)
+        fresh.set_state(generator.get_state())
+        generator.graphsafe_set_state(fresh)
 
 
 @dataclass(frozen=True)
@@ -198,6 +215,7 @@ class RecordedGradients:
         try:
             return _Step(blank, parameters, self._recorder.record(work))
         except RuntimeError as error:
+            self._steps.clear()
             self._give_up(str(error).strip().partition("\n")[0])
             return None
 

@@ -67,6 +67,28 @@ class Unable(Repeater):
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore of it")
 
 
+class UnableAtTheSecond(Repeater):
+    """A device whose second recording breaks off; whoever replays the first one then is told off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._has_failed = False
+        self._num_recordings = 0
+
+    def record(self, work: Work) -> Recording:
+        recording = super().record(work)
+        self._num_recordings += 1
+        if self._num_recordings == 2:
+            self._has_failed = True
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+        def replay() -> None:
+            assert not self._has_failed, "Offset increment outside graph capture encountered unexpectedly."
+            recording.replay()
+
+        return Recording(recording.outputs, replay)
+
+
 @pytest.fixture
 def recording(written: Written, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Callable[..., Any]:
     """The log and the last weights of a run whose device has this recorder."""
@@ -129,6 +151,22 @@ def test_what_cannot_be_recorded_is_computed_as_ever(
     assert all(torch.equal(other_weights[name], weights[name]) for name in weights)
 
 
+def test_a_recording_that_breaks_off_ends_the_use_of_those_before(recording: Callable[..., Any]) -> None:
+    layers = layers_of(convolution("conv1", 8, "relu"), NORMALIZATION, DROPOUT)
+    changes = {"layers": layers, "data.batch_size": 10}  # 24 images: two batches of 10 and one of 4
+    expected, weights = recording(None, changes)
+    recorder = UnableAtTheSecond()
+    lines, other_weights = recording(recorder, changes, "--cuda-graphs")
+    assert [line for line in lines if line.startswith((ANNOUNCEMENT, REFUSAL))] == [
+        f"{ANNOUNCEMENT}10 as a CUDA graph",
+        f"{REFUSAL}CUDA error: operation failed due to a previous error during capture",
+    ]
+    # The third of ten images is recorded in the second epoch, the third of four at the end of the third.
+    assert recorder.num_replays == 4
+    assert without_announcements(lines) == without_announcements(expected)
+    assert all(torch.equal(other_weights[name], weights[name]) for name in weights)
+
+
 def test_an_optimizer_that_searches_is_not_recorded(recording: Callable[..., Any]) -> None:
     recorder = Repeater()
     recording(recorder, {"optimizer": {"type": "Hessian", "max_iterations": 2}}, "--cuda-graphs")
@@ -162,6 +200,52 @@ def test_room_is_what_a_step_needs_twice(monkeypatch: pytest.MonkeyPatch, free: 
     for name, number in numbers.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, number=number: number)
     assert CudaGraphs(torch.device("cuda", 0)).has_room() == has_room
+
+
+class Generator:
+    """Random numbers as torch 2.6 has them on a GPU: a recording that breaks off leaves their state without use."""
+
+    def __init__(self, device: object = None) -> None:
+        self.state = {"offset": 0, "is_usable": True}
+
+    def get_state(self) -> int:
+        return int(self.state["offset"])
+
+    def set_state(self, offset: int) -> None:
+        self.state["offset"] = offset
+
+    def graphsafe_set_state(self, other: Generator) -> None:
+        self.state = other.state
+
+
+def test_a_recording_that_breaks_off_leaves_stream_and_random_numbers_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On stand-ins for what torch does then: it stays in the stream of the recording, and its generator refuses."""
+    generator, streams = Generator(), ["of the training"]
+    generator.set_state(12)
+
+    class Breaking:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def __enter__(self) -> None:
+            streams.append("of the recording")
+
+        def __exit__(self, *_: object) -> None:
+            generator.state["is_usable"] = False
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(CudaGraphs, "have_failed", False)
+    monkeypatch.setattr(torch, "Generator", Generator)
+    monkeypatch.setattr(torch.cuda, "default_generators", (generator,))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", Breaking)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: streams[-1])
+    monkeypatch.setattr(torch.cuda, "set_stream", streams.append)
+    with pytest.raises(RuntimeError, match="previous error"):
+        CudaGraphs(torch.device("cuda", 0)).record(tuple)
+    assert CudaGraphs.have_failed
+    assert streams == ["of the training", "of the recording", "of the training"]
+    assert generator.state == {"offset": 12, "is_usable": True}
 
 
 # --- a step that can be recorded: it never waits for a number, and copies nothing from the machine's memory
