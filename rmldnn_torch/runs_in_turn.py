@@ -30,6 +30,8 @@ from rmldnn_torch.worker import Request, direct_output, receive_request
 #: After these ends nobody knows what the process still holds, or in which state.
 _DOUBTFUL = frozenset({ExitStatus.UNEXPECTED, ExitStatus.OUT_OF_MEMORY})
 
+_STOP_BYTES = 4096
+
 
 def serve_in_process(driver: socket.socket) -> None:
     """Carries out requests until the other end is closed."""
@@ -41,12 +43,21 @@ def serve_in_process(driver: socket.socket) -> None:
         status = _run(request, driver)
         # The reader of the output must see its end before the answer comes.
         direct_output(nowhere)
-        if not _forget():
+        if CudaGraphs.have_failed:  # the run went on without them, and memory may be beyond recall
+            _refuse_requests(driver)
+        elif status in _DOUBTFUL or not _forget():
             os._exit(status or ExitStatus.UNEXPECTED)  # which is told as the status of the run
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             driver.send(json.dumps({"status": status}).encode())
-        if status in _DOUBTFUL or CudaGraphs.have_failed:
+        if CudaGraphs.have_failed:
             os._exit(0)
+
+
+def _refuse_requests(driver: socket.socket) -> None:
+    """From now on sending one is an error: the end of a process takes its time, and looks like life until then."""
+    driver.shutdown(socket.SHUT_RD)
+    while driver.recv(_STOP_BYTES):  # what is left unread would cost the driver the answer
+        pass
 
 
 def _run(request: Request, driver: socket.socket) -> int:
