@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,9 @@ class EngineRun:
         visible = {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
         if gpu and self.device is not None:
             visible["CUDA_VISIBLE_DEVICES"] = self.device
+            if "CUDA_VISIBLE_DEVICES" not in os.environ and "CUDA_DEVICE_ORDER" not in os.environ:
+                # As it comes, CUDA counts the fastest first, and nvidia-smi, whose number this is, by place.
+                visible["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         return {**self.environment(), **mpi_environment(self.num_procs), **visible}
 
 
@@ -122,9 +125,14 @@ class Runtime(Protocol):
         """Starts the engine; leaving the context leaves nothing of it behind, however it is left."""
 
 
-def engine_command(run: EngineRun, *, gpu: bool, program: tuple[str, ...] = ("rmldnn",)) -> list[str]:
-    """The command line, with mpirun before it for several processes (contract, section 1)."""
-    return [*_mpirun(run.num_procs, gpu=gpu), *program, *engine_arguments(run)]
+def engine_command(
+    run: EngineRun, *, gpu: bool, program: tuple[str, ...] = ("rmldnn",), devices: Sequence[str] = ()
+) -> list[str]:
+    """The command line, with mpirun before it for several processes (contract, section 1).
+
+    ``devices`` are the GPUs that an engine outside of a container may use; none: as many as processes, from 0 on.
+    """
+    return [*_mpirun(run.num_procs, gpu=gpu, devices=devices), *program, *engine_arguments(run)]
 
 
 def engine_arguments(run: EngineRun) -> list[str]:
@@ -132,12 +140,12 @@ def engine_arguments(run: EngineRun) -> list[str]:
     return [f"--config=./{run.config.as_posix()}"]
 
 
-def _mpirun(num_procs: int, *, gpu: bool) -> list[str]:
+def _mpirun(num_procs: int, *, gpu: bool, devices: Sequence[str]) -> list[str]:
     if num_procs == 1:
         return []
     if gpu:
-        devices = ",".join(str(device) for device in range(num_procs))
-        return ["mpirun", "-np", str(num_procs), "-x", f"CUDA_VISIBLE_DEVICES={devices}"]
+        visible = ",".join(devices[:num_procs] or map(str, range(num_procs)))
+        return ["mpirun", "-np", str(num_procs), "-x", f"CUDA_VISIBLE_DEVICES={visible}"]
     return ["mpirun", "-np", str(num_procs), "--bind-to", "none", "-x", f"OMP_NUM_THREADS={2 * num_procs}"]
 
 
