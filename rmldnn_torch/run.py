@@ -68,6 +68,7 @@ def make_repeatable(options: Options) -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # else convolutions of float32 numbers would round them to 10 bits
+    torch.set_float32_matmul_precision("highest")  # NVIDIA's images ask for less (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE)
     torch.use_deterministic_algorithms(options.deterministic)  # an earlier run of this process may have asked for it
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be repeatable
