@@ -21,6 +21,7 @@ from contextlib import contextmanager
 import torch
 
 from rmldnn_contract.exit_status import ExitStatus
+from rmldnn_torch.checkpoint_writer import CheckpointWriter
 from rmldnn_torch.command_line import main
 from rmldnn_torch.cuda_graphs import CudaGraphs
 from rmldnn_torch.shared_samples import store
@@ -45,7 +46,7 @@ def serve_in_process(driver: socket.socket) -> None:
         direct_output(nowhere)
         if CudaGraphs.have_failed:  # the run went on without them, and memory may be beyond recall
             _refuse_requests(driver)
-        elif status in _DOUBTFUL or not _forget():
+        elif status in _DOUBTFUL or CheckpointWriter.have_left_one or not _forget():
             os._exit(status or ExitStatus.UNEXPECTED)  # which is told as the status of the run
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             driver.send(json.dumps({"status": status}).encode())

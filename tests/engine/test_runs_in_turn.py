@@ -80,6 +80,7 @@ worker.work(socket.socket(fileno=given), in_process=True)
         ("return 75", 75, True),
         ("return ExitStatus.UNEXPECTED", 70, False),
         ("return ExitStatus.OUT_OF_MEMORY", 71, False),
+        ("CheckpointWriter.have_left_one = True; return 143", 143, False),
         ("CudaGraphs.have_failed = True; return 0", 0, False),
         ("CudaGraphs.have_failed = True; return ExitStatus.OUT_OF_MEMORY", 71, False),
     ],
@@ -92,6 +93,7 @@ def test_a_worker_whose_state_is_in_doubt_takes_no_other_run(
     program = f"""
 from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_torch import runs_in_turn
+from rmldnn_torch.checkpoint_writer import CheckpointWriter
 from rmldnn_torch.cuda_graphs import CudaGraphs
 import time
 def main(arguments):
