@@ -1,6 +1,6 @@
 """Several trials of one network in one fused training, against the same trainings one after another.
 
-    python benchmarks/fused_training.py [--size 32 96] [--batch 8] [--copies 4] [--steps 10] [--rounds 5]
+    python benchmarks/fused_training.py [--size 32 96] [--batch 8] [--copies 4] [--steps 5] [--rounds 5]
 
 Fused as in Wang et al., "Horizontally Fused Training Array", MLSys 2021: the copies of the network see the same batch,
 and each has its own weights and its own learning rate. ``grouped`` puts their channels side by side and makes each
@@ -232,7 +232,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs="+", default=[32, 96])
-    for name, default in (("batch", 8), ("copies", 4), ("steps", 10), ("rounds", 5)):
+    for name, default in (("batch", 8), ("copies", 4), ("steps", 5), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     print(json.dumps(vars(options)), f"on {describe_device(DEVICE)}", flush=True)
