@@ -13,6 +13,7 @@ from rmldnn_contract.exit_status import CheckpointError
 from rmldnn_contract.optimizer import Hessian
 from rmldnn_contract.training_log import Finished
 from rmldnn_torch import __version__
+from rmldnn_torch.cuda_graphs import CudaGraphs, Recorder
 from rmldnn_torch.data import DataSettings
 from rmldnn_torch.datasets import check_data_is_supported, open_test_data, open_training_data
 from rmldnn_torch.devices import describe_device, select_device
@@ -103,7 +104,10 @@ def _execute(context: _Context) -> None:
         outputs = prediction_outputs(document.data, processes.share.rank)
         evaluator = None if test is None else Evaluator(task, test, processes, reporter, outputs)
         if training is not None and optimization is not None:
-            trainer = Trainer(task, training, optimization, evaluator, processes, reporter, document.checkpoints)
+            recorder = _open_recorder(context, optimization)
+            trainer = Trainer(
+                task, training, optimization, evaluator, processes, reporter, document.checkpoints, recorder
+            )
             trainer.train(document.num_epochs)
         elif evaluator is not None:
             evaluator.evaluate(epoch=1, num_epochs=1)
@@ -175,6 +179,21 @@ def _build_optimization(context: _Context, network: Network) -> Optimization | N
     scheduler = document.lr_scheduler
     context.log.block("Learning rate scheduler", {"type": "none"} if scheduler is None else scheduler.model_dump())
     return build_optimization(document, network.parameters())
+
+
+def _open_recorder(context: _Context, optimization: Optimization) -> Recorder | None:
+    """What records the training step where that is asked for and possible.
+
+    An optimizer that searches draws the same random numbers again for each of its looks, a recording new ones.
+    """
+    if not context.options.cuda_graphs or optimization.searches or context.processes.share.num_processes > 1:
+        return None
+    return recorder_of(context.device)
+
+
+def recorder_of(device: torch.device) -> Recorder | None:
+    """What records work on the device; None on a CPU, to which nothing is launched."""
+    return CudaGraphs(device) if device.type == "cuda" else None
 
 
 def _choose_arithmetic(context: _Context, network: Network) -> Arithmetic:

@@ -1,7 +1,8 @@
 """Runs of the command line one after the other in one process, which keeps its context of CUDA and its kernels.
 
 The messages are those of :mod:`rmldnn_torch.worker`. A run begins with the seed, so its numbers are those of a
-process of its own; what an earlier one has left behind is collected before.
+process of its own; what an earlier one has left behind is collected before. Where that may not be all, the worker ends
+with the run, and the driver makes another.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ import torch
 
 from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_torch.command_line import main
+from rmldnn_torch.cuda_graphs import CudaGraphs
 from rmldnn_torch.shared_samples import store
 from rmldnn_torch.termination import Terminated, end_on_signals
 from rmldnn_torch.worker import Request, direct_output, receive_request
+
+#: After these ends nobody knows what the process still holds, or in which state.
+_DOUBTFUL = frozenset({ExitStatus.UNEXPECTED, ExitStatus.OUT_OF_MEMORY})
 
 
 def serve_in_process(driver: socket.socket) -> None:
@@ -40,6 +45,8 @@ def serve_in_process(driver: socket.socket) -> None:
             os._exit(status or ExitStatus.UNEXPECTED)  # which is told as the status of the run
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             driver.send(json.dumps({"status": status}).encode())
+        if status in _DOUBTFUL or CudaGraphs.have_failed:
+            os._exit(0)
 
 
 def _run(request: Request, driver: socket.socket) -> int:
@@ -80,6 +87,7 @@ def _forget() -> bool:
     try:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     except RuntimeError:
         return False
     return True

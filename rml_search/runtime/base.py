@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rml_search.mounts import Mount
-from rml_search.options import PRECISION_VARIABLE
+from rml_search.options import ENGINE_VARIABLES
 from rmldnn_contract.exit_status import ExitStatus
 
 #: Where a container sees the working directory.
@@ -20,8 +20,6 @@ CONTAINER_DIRECTORY = "/home/ubuntu"
 
 #: The environment variable by which our engine is told its seed.
 SEED_VARIABLE = "RMLDNN_SEED"
-
-_PASSED_ON = (PRECISION_VARIABLE,)
 
 #: How long an engine may take to end after it was asked to, before it is killed.
 STOP_SECONDS = 5
@@ -46,9 +44,9 @@ class EngineRun:
     def environment(self) -> dict[str, str]:
         """What our engine reads from its environment; RocketML's has no keys for it and ignores it.
 
-        A precision that stands in the driver's own environment holds in containers too.
+        What the driver's own environment says of them holds in containers too.
         """
-        variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        variables = {name: os.environ[name] for name in ENGINE_VARIABLES if name in os.environ}
         if self.seed is not None:
             variables[SEED_VARIABLE] = str(self.seed)
         if self.num_threads is not None:

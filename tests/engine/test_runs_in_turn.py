@@ -47,6 +47,7 @@ def test_a_context_of_cuda_that_is_broken_serves_no_other_run(monkeypatch: pytes
     assert runs_in_turn._forget()
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     assert runs_in_turn._forget()
     monkeypatch.setattr(torch.cuda, "synchronize", fail)
@@ -70,6 +71,43 @@ worker.work(socket.socket(fileno=given), in_process=True)
         assert bool(answer) == is_sound
     assert process.wait(20) == (0 if is_sound else 78)
     assert "there is no configuration file" in (tmp_path / "output").read_text()
+
+
+@pytest.mark.parametrize(
+    ("ending", "serves_again"),
+    [
+        ("return 0", True),
+        ("return 75", True),
+        ("return ExitStatus.UNEXPECTED", False),
+        ("return ExitStatus.OUT_OF_MEMORY", False),
+        ("CudaGraphs.have_failed = True; return 0", False),
+    ],
+)
+def test_a_worker_whose_state_is_in_doubt_ends_after_its_answer(
+    tmp_path: Path, ending: str, serves_again: bool
+) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    program = f"""
+from rmldnn_contract.exit_status import ExitStatus
+from rmldnn_torch import runs_in_turn
+from rmldnn_torch.cuda_graphs import CudaGraphs
+def main(arguments):
+    {ending}
+runs_in_turn.main = main
+worker.work(socket.socket(fileno=given), in_process=True)
+"""
+    with ours, theirs, (tmp_path / "output").open("wb") as output:
+        process = start(program, theirs.fileno())
+        theirs.close()
+        send_request(ours, [], {}, output.fileno())
+        expected = {"return 75": 75, "return ExitStatus.UNEXPECTED": 70, "return ExitStatus.OUT_OF_MEMORY": 71}
+        assert read_status(ours.recv(4096)) == expected.get(ending, 0)
+        if serves_again:
+            send_request(ours, [], {}, output.fileno())
+            assert ours.recv(4096)
+        else:
+            assert process.wait(20) == 0
+    assert process.wait(20) == 0
 
 
 def test_a_signal_that_comes_when_a_run_has_ended_is_told_as_one(tmp_path: Path) -> None:

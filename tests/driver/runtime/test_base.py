@@ -37,6 +37,8 @@ def test_seed_and_precision_travel_in_the_environment(monkeypatch: pytest.Monkey
     assert EngineRun(CONFIG).environment() == {}
     monkeypatch.setenv("RMLDNN_PRECISION", "float32")
     assert EngineRun(CONFIG).environment() == {"RMLDNN_PRECISION": "float32"}
+    monkeypatch.setenv("RMLDNN_CUDA_GRAPHS", "1")
+    assert EngineRun(CONFIG).environment() == {"RMLDNN_PRECISION": "float32", "RMLDNN_CUDA_GRAPHS": "1"}
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, ExitStatus.OK), (65, ExitStatus.DATA), (1, None), (137, None)])
