@@ -14,7 +14,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from rml_search.errors import StudyError
+from rml_search.errors import StudyError, WriteError
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, shown
 from rml_search.study_settings import study_settings
@@ -70,20 +70,25 @@ def load_other_study(file: Path, workspace: Workspace) -> optuna.Study:
 
 @contextmanager
 def database_errors(workspace: Workspace) -> Iterator[None]:
-    """Tells of a database that cannot be used, as a StudyError."""
+    """Tells of a database that cannot be used, as a StudyError; of a full disk as a WriteError."""
     path = shown(workspace.study_database)
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
-        raise StudyError(f"{path} cannot be used ({_first_line(error)}): {_advice(workspace, error)}") from None
+        reason = _first_line(error)
+        if "disk is full" in reason:
+            raise WriteError(
+                f"{path} cannot be written ({reason}): free space, and run the same command again"
+            ) from None
+        raise StudyError(f"{path} cannot be used ({reason}): {_advice(workspace, reason)}") from None
     except RuntimeError as error:
         if "version" not in str(error):
             raise
         raise StudyError(f"{path} was made by another version of Optuna: {_first_line(error)}") from None
 
 
-def _advice(workspace: Workspace, error: BaseException) -> str:
-    if "locked" in _first_line(error):
+def _advice(workspace: Workspace, reason: str) -> str:
+    if "locked" in reason:
         return "another program is using it"
     if workspace.study_database.is_file() and not os.access(workspace.study_database, os.R_OK):
         return "you have no permission to read it"

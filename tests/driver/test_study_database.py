@@ -12,7 +12,7 @@ import pytest
 from rml_commands.status import folder_progress
 from rml_optuna import open_study
 from rml_report.page import write_report
-from rml_search.errors import StudyError
+from rml_search.errors import StudyError, WriteError
 from rml_search.options import StudyChoice
 from rml_study.storage import database_errors
 
@@ -35,3 +35,13 @@ def test_of_a_study_that_one_may_not_read_the_permission_is_told(workspace, monk
     monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (workspace.study_database, os.R_OK))
     with pytest.raises(StudyError, match="you have no permission to read it"), database_errors(workspace):
         raise sqlite3.OperationalError("unable to open database file")
+
+
+def test_a_full_disk_is_no_reason_to_start_over(workspace, make_options):
+    open_study(workspace, make_options(), StudyChoice(), print).close()
+    with closing(sqlite3.connect(workspace.study_database)) as database:
+        (num_pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count={num_pages}")  # what SQLite reports then is what a full disk gives
+        with pytest.raises(WriteError, match=r"disk is full\): free space") as caught, database_errors(workspace):
+            database.execute("CREATE TABLE large AS SELECT randomblob(100000) AS bytes")
+    assert caught.value.exit_code == 73
