@@ -1,14 +1,15 @@
 """The tutorial's search with the built-in engine, from the command to the scores of its best model.
 
     python benchmarks/tutorial_search.py --data DIR [--trials 50] [--epochs 50] [--size 256] [--batch-size 32]
-        [--layers FILE] [--pruners none percentile] [--modes warm cold] [--out DIR] [-- OPTIONS OF THE SEARCH]
+        [--layers FILE] [--search-space FILE] [--pruners none percentile] [--modes warm cold] [--out DIR]
+        [-- OPTIONS OF THE SEARCH]
 
 DIR is a dataset of `rml-optimization prepare`. For each pruner and mode it runs a search of optimizer, loss and
 learning rate, on a GPU where there is one, and then the best model on the test images. Of each search it prints the
 wall time, the epochs that were trained, the seconds from the command to the first line of an epoch and, as a median
 over the later trials, from a trial's start to that line; of the best model the accuracy as rmldnn defines it, and the
 mean Dice and IoU of the lesion over the test images. What stands behind `--` goes to the search: `-- --jobs 2`, or
-`-- --validation-fraction 0.15 --search-space space.toml`, which leaves the test images alone until the end.
+`-- --validation-fraction 0.15`, which leaves the test images alone until the end.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ def search(folder: Path, options: argparse.Namespace, pruner: str, *, cold: bool
     command += ["--optimizers", "adam,rmsprop,sgd", "--loss", "bce,dice", "--lr-scheduler", "--pruner", pruner]
     command += ["--layers", options.layers.resolve(), "--data", options.data.resolve(), "--no-report", "--plain"]
     command += ["--image-size", options.size, options.size, "--batch-size", options.batch_size, *options.more]
+    if options.search_space is not None:
+        command += ["--search-space", options.search_space.resolve()]
     before, started = datetime.now().timestamp(), time.monotonic()
     run_program(folder, command, cold=cold)
     seconds = time.monotonic() - started
@@ -105,6 +108,7 @@ def main() -> None:
     for name, default in (("trials", 50), ("epochs", 50), ("size", 256), ("batch-size", 32)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--layers", type=Path, default=CHECKOUT / "layers_resunet.json")
+    parser.add_argument("--search-space", type=Path, help="more hyperparameters, as the search has them")
     parser.add_argument("--pruners", nargs="+", default=["none", "percentile"])
     parser.add_argument("--modes", nargs="+", choices=["warm", "cold"], default=["warm"])
     parser.add_argument("--out", type=Path, help="keep the searches in this new folder")
