@@ -1,13 +1,13 @@
 """A search whose trials share a process, against one that starts a process for each.
 
     python benchmarks/warm_search.py [--trials 20] [--epochs 5] [--size 96] [--rounds 1] [--jobs 1 2]
-        [--docker-image rmldnn-torch:latest]
+        [--docker-image rmldnn-torch:latest] [--gpu]
 
-Searches on the demo's images with the small network, on the CPU, one trial after the other and two at a time; with an
-image in containers, where a search keeps one for each trial that runs at a time, or starts one for each trial. Warm and
-cold searches take turns, so that what else the machine does meets both. Beside the wall time of whole searches it
-prints, as medians over trials, the time from the start of a trial (its configuration file) to the first line of its
-first epoch, and to the end of its log. Trials of warm and cold searches must have the same accuracies.
+Searches on the demo's images with the small network, on the CPU or on a GPU, one trial after the other and two at a
+time; with an image in containers, where a search keeps one for each trial that runs at a time, or starts one for each
+trial. Warm and cold searches take turns, so that what else the machine does meets both. Beside the wall time of whole
+searches it prints, as medians over trials, the time from the start of a trial (its configuration file) to the first
+line of its first epoch, and to the end of its log. Trials of warm and cold searches must have the same accuracies.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def search(folder: Path, arguments: argparse.Namespace, *, cold: bool, jobs: int
     workspace = Workspace(folder / f"{'cold' if cold else 'warm'} {jobs}")
     shutil.rmtree(workspace.root, ignore_errors=True)
     workspace.root.mkdir()
-    command = [sys.executable, str(CHECKOUT / "rml_optimization.py"), "--no-gpu", "--seed", "7"]
+    device = "--gpu" if arguments.gpu else "--no-gpu"
+    command = [sys.executable, str(CHECKOUT / "rml_optimization.py"), device, "--seed", "7"]
     image = arguments.docker_image
     command += ["--runtime", "local"] if image is None else ["--docker-image", image]
     command += ["--num-trials", str(arguments.trials), "--num-epochs", str(arguments.epochs), "--jobs", str(jobs)]
@@ -102,6 +103,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--docker-image", metavar="IMAGE", help="search in containers of this image")
+    parser.add_argument("--gpu", action="store_true", help="search on a GPU")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:

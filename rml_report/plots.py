@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,6 +28,9 @@ from rml_search.report.words import (
     timed_trials,
     why_no_importances,
 )
+
+# Optuna's plots import Matplotlib too, which warns of a home that it cannot write to.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 ACCURACY = "Accuracy (Dice)"
 

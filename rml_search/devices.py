@@ -71,14 +71,23 @@ def describe_gpus() -> tuple[str, ...]:
 def free_memory(device: str | None) -> int:
     """Bytes that are free: of the GPU of that number, else of this machine; 0 where nobody tells."""
     if device is not None:
-        free = dict(line.split(", ") for line in _ask_nvidia("index,memory.free"))  # "143000 MiB"
-        number = free.get(device, "").partition(" ")[0]  # "[N/A]" where CPU and GPU share their memory
-        return int(number) * 2**20 if number.isdecimal() else 0
+        return _free_memory_of_gpus().get(device, 0)
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+
+
+def free_gpu_memory() -> int:
+    """Bytes that are free on the GPU that has the most; 0 without a GPU, and where nobody tells."""
+    return max(_free_memory_of_gpus().values(), default=0)
+
+
+def _free_memory_of_gpus() -> dict[str, int]:
+    answers = (line.split(", ") for line in _ask_nvidia("index,memory.free"))  # "0, 143000 MiB"
+    numbers = {index: free.partition(" ")[0] for index, free in answers}  # "[N/A]" where CPU and GPU share their memory
+    return {index: int(number) * 2**20 for index, number in numbers.items() if number.isdecimal()}
 
 
 def _ask_nvidia(fields: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rml_search.dataset import SPLITS, check_split, list_pairs, split_folders
-from rml_search.devices import describe_gpus
+from rml_search.devices import describe_gpus, free_gpu_memory
 from rml_search.engine_facts import ask_network, ask_torch
 from rml_search.errors import DataSetError, RuntimeUnavailableError, SearchError
 from rml_search.mask_values import survey_masks
@@ -215,6 +215,10 @@ def _network(plan: Plan, *, has_engine: bool) -> Finding:
 
 
 def _memory_advice(training_bytes: int) -> str | None:
-    if describe_gpus() or training_bytes < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+    if describe_gpus():
+        owner, has = "is free on any GPU", free_gpu_memory() or training_bytes
+    else:
+        owner, has = "this machine has", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if training_bytes <= has:
         return None
-    return "more than this machine has: use a smaller --batch-size, --image-size or network"
+    return f"more than {owner}: use a smaller --batch-size, --image-size or network"

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rml_search.errors import DataSetError, WriteError
-from rml_search.gallery_rows import THRESHOLD, GalleryRow, load_rows, score_rows
+from rml_search.gallery_rows import THRESHOLD, GalleryRow, check_images_in_place, load_rows, score_rows
 from rml_search.image_scores import mean_scores, worst_first
 from rml_search.inference import InferenceResult
 from rml_search.paths import Workspace
@@ -46,7 +46,6 @@ _FORMATS = frozenset({".pdf", ".png", ".svg"})
 _MAX_NAME = 34  #: characters
 _LINE_WIDTH = 1.8  #: points
 _TINT = 0.2  #: opacity of a region inside its contour
-_TRANSFORMS_IN_PLACE = frozenset({"resize", "normalize", "convert_color"})  #: that move no pixel
 
 
 class Order(Enum):
@@ -66,22 +65,6 @@ def check_gallery(configuration: Configuration, out: Path) -> Path:
     """
     _check_format(out)
     return check_images_in_place(configuration)
-
-
-def check_images_in_place(configuration: Configuration) -> Path:
-    """The folder of the test images, if predictions lie over them.
-
-    Raises:
-        DataSetError: there are no test images, or their transforms move pixels.
-    """
-    data = configuration.neural_network.data
-    if data.test_input_path is None:
-        raise DataSetError("the configuration names no test images (data.test_input_path): there is nothing to draw")
-    transforms = [*(data.transforms or ()), *(data.input_transforms or ())]
-    moving = {key for transform in transforms for key in type(transform).model_fields} - _TRANSFORMS_IN_PLACE
-    if moving:
-        raise DataSetError(f"cannot draw a gallery: {', '.join(sorted(moving))} moves the pixels of test images")
-    return Path(data.test_input_path)
 
 
 def draw_gallery_of_inference(

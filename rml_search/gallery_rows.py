@@ -16,8 +16,11 @@ from rml_search.image_scores import ImageScores, find_classes
 from rml_search.images import Mask, Pixels, read_image, to_display, to_mask
 from rml_search.predictions import Scores, lesion_probability, read_predictions
 from rml_search.segmentation_scores import dice_coefficient, hausdorff_distance, measure_overlap
+from rmldnn_contract.config import Configuration
 
 THRESHOLD = 0.5  #: of the probability, above which a pixel counts as lesion
+
+_TRANSFORMS_IN_PLACE = frozenset({"resize", "normalize", "convert_color"})  #: that move no pixel
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,22 @@ class GalleryRow:
     def hd95(self) -> float | None:
         """The 95 % Hausdorff distance in pixels of the prediction; None without target, or if a mask is empty."""
         return None if self.target is None else hausdorff_distance(self.prediction > THRESHOLD, self.target)
+
+
+def check_images_in_place(configuration: Configuration) -> Path:
+    """The folder of the test images, if predictions lie over them.
+
+    Raises:
+        DataSetError: there are no test images, or their transforms move pixels.
+    """
+    data = configuration.neural_network.data
+    if data.test_input_path is None:
+        raise DataSetError("the configuration names no test images (data.test_input_path): there is nothing to draw")
+    transforms = [*(data.transforms or ()), *(data.input_transforms or ())]
+    moving = {key for transform in transforms for key in type(transform).model_fields} - _TRANSFORMS_IN_PLACE
+    if moving:
+        raise DataSetError(f"cannot draw a gallery: {', '.join(sorted(moving))} moves the pixels of test images")
+    return Path(data.test_input_path)
 
 
 def load_rows(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rml_search.errors import DataSetError
-from rml_search.gallery import check_images_in_place
-from rml_search.gallery_rows import load_rows, score_rows
+from rml_search.gallery_rows import check_images_in_place, load_rows, score_rows
 from rml_search.image_scores import ImageScores, write_scores
 from rml_search.inference import InferenceResult
 from rml_search.paths import Workspace

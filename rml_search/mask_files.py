@@ -10,8 +10,7 @@ from PIL import Image
 
 from rml_search.dataset import list_images
 from rml_search.errors import DataSetError, OptionError
-from rml_search.gallery import check_images_in_place
-from rml_search.gallery_rows import THRESHOLD, predictions_of
+from rml_search.gallery_rows import THRESHOLD, check_images_in_place, predictions_of
 from rml_search.images import Mask, read_image
 from rml_search.inference import InferenceResult
 from rml_search.new_folder import check_free, new_folder

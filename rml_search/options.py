@@ -41,6 +41,9 @@ DEFAULT_DOCKER_IMAGE = "rocketml/rmldnn:latest"
 PRECISION_VARIABLE = "RMLDNN_PRECISION"
 PRECISION_NAMES = ("auto", "float32", "bf16")
 
+#: All environment variables that tell our engine how to compute.
+ENGINE_VARIABLES = (PRECISION_VARIABLE, "RMLDNN_CUDA_GRAPHS")
+
 if TYPE_CHECKING:
     from rml_search.base_config import BaseConfig
     from rml_search.network_file import NetworkFile

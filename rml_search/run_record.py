@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from rml_search.addresses import without_password
-from rml_search.options import PRECISION_VARIABLE
+from rml_search.options import ENGINE_VARIABLES
 from rmldnn_contract import __version__
 
 #: Begins the names of the study's attributes that hold these records; the time follows.
@@ -84,8 +84,7 @@ def _command(arguments: Sequence[str]) -> str:
     program, *rest = (_without_password(argument) for argument in arguments)
     # `python rml_optimization.py`, or the program's name where it is installed.
     start = ["python", program] if Path(program).suffix == ".py" else [Path(program).name]
-    precision = os.environ.get(PRECISION_VARIABLE)
-    variables = [] if precision is None else [f"{PRECISION_VARIABLE}={shlex.quote(precision)}"]
+    variables = [f"{name}={shlex.quote(os.environ[name])}" for name in ENGINE_VARIABLES if name in os.environ]
     return " ".join([*variables, shlex.join([*start, *map(without_password, rest)])])
 
 

@@ -124,7 +124,8 @@ def _judge(
         reason = watch.fault or _why_it_failed(ended, watch, paths)
         state = TrialState.COMPLETE if reason is None else TrialState.FAILED
         verdict = Verdict(state, reason or "", is_machines_fault=ended.is_machines_fault)
-        status = ended.status if reason is not None and watch.fault is None else None
+        # An exit code of 0 says nothing of what was wrong, nor that other trials would fail alike.
+        status = ended.status if reason is not None and watch.fault is None and ended.code != 0 else None
     else:
         status = None
     if verdict.needs_checkpoint:
@@ -197,6 +198,8 @@ class _LogWatch:
         for name, value in (("loss", loss), ("accuracy", accuracy)):
             if value is not None and not math.isfinite(value):
                 self.fault = f"the {name} on the test images became {value} in epoch {epoch}"
+        if accuracy is not None and math.isfinite(accuracy) and not 0 <= accuracy <= 1:
+            self.fault = f"the accuracy on the test images in epoch {epoch} is {accuracy}, not between 0 and 1"
 
     def _add(self, records: Iterable[EpochRecord]) -> None:
         for record in records:

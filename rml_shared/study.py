@@ -20,7 +20,7 @@ from rml_optuna import OptunaStudy
 from rml_search.best_model import is_at_hand
 from rml_search.driver import Driver, is_gone, parse_driver, this_driver
 from rml_search.enqueued import parse_point
-from rml_search.errors import StudyError
+from rml_search.errors import OptionError, StudyError
 from rml_search.folder import writing_results
 from rml_search.heartbeats import ENDED, Beat, Heartbeat, Watch
 from rml_search.options import SearchOptions, SharedChoice, StudyChoice
@@ -37,6 +37,7 @@ from rml_shared.storage import (
     ITS_OWN_ERRORS,
     STORAGE_ERRORS,
     SharedStorage,
+    StorageAddress,
     open_shared_storage,
     parse_storage,
     storage_errors,
@@ -293,6 +294,7 @@ def open_shared_study(
     choice = plan.study
     points = [parse_point(text) for text in choice.enqueued]
     address = parse_storage(shared.storage)
+    _check_stays(address, workspace)
     artifacts = shared.artifacts
     if artifacts is None and isinstance(address.place, Path):  # all drivers see its folder
         artifacts = str(address.place.with_suffix(".artifacts"))
@@ -326,6 +328,15 @@ def open_shared_study(
             opened.enqueue(points)
         parting.pop_all()
     return opened
+
+
+def _check_stays(address: StorageAddress, workspace: Workspace) -> None:
+    """Raises OptionError where a journal would move aside with the results of an earlier search."""
+    place = address.place
+    if not isinstance(place, Path) or place.resolve() == workspace.shared_journal:
+        return
+    if any(place.resolve().is_relative_to(result) for result in workspace.results()):
+        raise OptionError(f"--storage {address.text} is the name of a result of the search: choose another file")
 
 
 def _say_what_is_there(opened: SharedStudy, shared: SharedChoice) -> None:

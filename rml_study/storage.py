@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,7 +14,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from rml_search.errors import StudyError
+from rml_search.errors import StudyError, WriteError
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace, shown
 from rml_search.study_settings import study_settings
@@ -21,6 +22,8 @@ from rml_search.study_settings import study_settings
 #: The name of the study of a search that has its folder for itself.
 STUDY_NAME = "rml-optimization"
 _LOCK_SECONDS = 60.0
+#: SQLITE_BUSY and SQLITE_LOCKED (https://www.sqlite.org/rescode.html), which Python names from 3.11 on.
+_BUSY = (5, 6)
 #: How the names of studies begin that train the best trials of another one again.
 CONFIRMATION = "confirmation/"
 
@@ -67,18 +70,29 @@ def load_other_study(file: Path, workspace: Workspace) -> optuna.Study:
 
 @contextmanager
 def database_errors(workspace: Workspace) -> Iterator[None]:
-    """Tells of a database that cannot be used, as a StudyError."""
+    """Tells of a database that cannot be used, as a StudyError; of a full disk as a WriteError."""
     path = shown(workspace.study_database)
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
         reason = _first_line(error)
-        advice = "another program is using it" if "locked" in reason else "--fresh starts over and moves it to earlier/"
-        raise StudyError(f"{path} cannot be used ({reason}): {advice}") from None
+        if "disk is full" in reason:
+            raise WriteError(
+                f"{path} cannot be written ({reason}): free space, and run the same command again"
+            ) from None
+        raise StudyError(f"{path} cannot be used ({reason}): {_advice(workspace, reason)}") from None
     except RuntimeError as error:
         if "version" not in str(error):
             raise
         raise StudyError(f"{path} was made by another version of Optuna: {_first_line(error)}") from None
+
+
+def _advice(workspace: Workspace, reason: str) -> str:
+    if "locked" in reason:
+        return "another program is using it"
+    if workspace.study_database.is_file() and not os.access(workspace.study_database, os.R_OK):
+        return "you have no permission to read it"
+    return "--fresh starts over and moves it to earlier/"
 
 
 def _first_line(error: BaseException) -> str:
@@ -109,6 +123,15 @@ def open_storage(workspace: Workspace) -> optuna.storages.RDBStorage:
     return optuna.storages.RDBStorage(storage_url(workspace), engine_kwargs={"creator": connect})
 
 
+def _refuse_to_wait(status: int, _num_left: int, _num_pages: int) -> None:
+    """Ends a copy that another process does not let begin: Python would try again for ever, deaf to signals.
+
+    By then SQLite has waited for as long as the connection lets it.
+    """
+    if status in _BUSY:
+        raise sqlite3.OperationalError("database is locked")
+
+
 @contextmanager
 def snapshot(database: Path) -> Iterator[optuna.storages.RDBStorage]:
     """A copy of a SQLite database in memory, whole even while another process writes; nothing is written there."""
@@ -117,7 +140,7 @@ def snapshot(database: Path) -> Iterator[optuna.storages.RDBStorage]:
     address = f"{database.as_uri()}?mode=ro" + "&immutable=1" * is_quiet
     with closing(sqlite3.connect(":memory:", check_same_thread=False)) as copy:
         with closing(sqlite3.connect(address, uri=True)) as source:
-            source.backup(copy)
+            source.backup(copy, progress=_refuse_to_wait)
         storage = optuna.storages.RDBStorage(
             "sqlite://", engine_kwargs={"creator": lambda: copy, "poolclass": StaticPool}
         )

@@ -19,7 +19,9 @@ ERROR_PREFIX = "Error: "
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # Words that only begin so, such as "inference", are no numbers.
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|\bnan\b(?:\([^)]*\))?|\binf(?:inity)?\b)"
-_POSITION = r"Epoch\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*:\s*Batch\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]"
+# Of more digits than any count has, a number is rubbish, and Python may not be able to compute with it.
+_COUNT = r"\s*(\d{1,15})\s*"
+_POSITION = rf"Epoch\s*\[{_COUNT}/{_COUNT}\]\s*:\s*Batch\s*\[{_COUNT}/{_COUNT}\]"
 _STAMP = re.compile(r"^\s*\[\d{4}-\w{3}-\d{2} \d{2}:\d{2}:\d{2}(?:\.\d+)?\]\s?")
 _TRAIN = re.compile(
     rf"Train\s+{_POSITION}.*?Loss\s*[=:]\s*({_NUMBER})(?:.*?\|g\|\s*[=:]\s*({_NUMBER}))?", re.IGNORECASE

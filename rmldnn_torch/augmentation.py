@@ -104,7 +104,8 @@ def _theta(view: _View, height: int, width: int) -> Matrix:
 
 def _sample(images: Tensor, thetas: Matrix, size: tuple[int, int], nearest: bool) -> Tensor:
     pixels = images.permute(0, 3, 1, 2).float()
-    theta = torch.from_numpy(thetas).to(pixels)
+    # In two steps, of which the second does not wait for what the device has still to do.
+    theta = torch.from_numpy(thetas).to(pixels.dtype).to(pixels.device, non_blocking=True)
     grid = functional.affine_grid(theta, [len(pixels), pixels.shape[1], *size], align_corners=False)
     mode = "nearest" if nearest else "bilinear"
     sampled = functional.grid_sample(pixels, grid, mode=mode, padding_mode="border", align_corners=False)
@@ -194,7 +195,7 @@ def patch_masks(images: Tensor, patches: Patches, generator: torch.Generator) ->
     corners = torch.rand(2, num_samples, patches.number, 1, generator=generator)
     # A patch lies wholly within the image, or covers a side that is shorter than it.
     spans = torch.tensor([max(height - patches.size, 0) + 1, max(width - patches.size, 0) + 1])
-    first = (corners * spans[:, None, None, None]).long().to(images.device)
+    first = (corners * spans[:, None, None, None]).long().to(images.device, non_blocking=True)
     rows = torch.arange(height, device=images.device) - first[0]
     columns = torch.arange(width, device=images.device) - first[1]
     within_rows, within_columns = ((place >= 0) & (place < patches.size) for place in (rows, columns))

@@ -22,7 +22,12 @@ class CheckpointWriter:
     An epoch on a fast device takes less time than its checkpoint takes to the disk. A copy of the weights is made at
     once, on their device, so that the next step may change them. Leaving the context waits for the last file; on a
     signal only for a moment, and then it is whole or not there.
+
+    Attributes:
+        have_left_one: of this process: a thread may still write a file of a run that has ended.
     """
+
+    have_left_one = False
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
@@ -35,7 +40,8 @@ class CheckpointWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, Terminated):  # two seconds are all that there is
-            wait([] if self._pending is None else [self._pending], timeout=_SECONDS_FOR_THE_LAST)
+            unfinished = wait([] if self._pending is None else [self._pending], timeout=_SECONDS_FOR_THE_LAST).not_done
+            CheckpointWriter.have_left_one |= bool(unfinished)
             remove_unfinished_files()
             return
         try:

@@ -34,6 +34,7 @@ from rmldnn_torch.termination import Terminated
 
 SEED_VARIABLE = "RMLDNN_SEED"
 PRECISION_VARIABLE = "RMLDNN_PRECISION"
+CUDA_GRAPHS_VARIABLE = "RMLDNN_CUDA_GRAPHS"
 _APPLICATIONS = ("dnn", "segmentation")
 _OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
 _NOT_DETERMINISTIC = "does not have a deterministic implementation"
@@ -74,6 +75,12 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
         "--precision",
         help=f"float32, bf16, or auto: bf16 if the device supports it (default: ${PRECISION_VARIABLE}, else auto)",
     )
+    parser.add_argument(
+        "--cuda-graphs",
+        action=argparse.BooleanOptionalAction,
+        help=f"on a GPU, launch each training step as a whole; not yet tried on one (default: ${CUDA_GRAPHS_VARIABLE}, "
+        "1 or 0, else no)",
+    )
     parser.add_argument("--version", action="version", version=f"rmldnn-torch {__version__}")
     options = parser.parse_args(arguments)
     if canonical_name(options.app, _APPLICATIONS) is None:
@@ -84,7 +91,15 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     paths = [path for path in (options.config, options.file) if path]
     if len(paths) != 1 or options.config is None:
         raise UsageError("give one configuration: rmldnn --config=FILE")
-    return Arguments(Path(paths[0]), Options(_seed(options.seed), options.deterministic, _precision(options.precision)))
+    return Arguments(
+        Path(paths[0]),
+        Options(
+            _seed(options.seed),
+            options.deterministic,
+            _precision(options.precision),
+            _uses_cuda_graphs() if options.cuda_graphs is None else options.cuda_graphs,
+        ),
+    )
 
 
 def _seed(option: str | None) -> int:
@@ -100,6 +115,13 @@ def _precision(option: str | None) -> PrecisionChoice:
         if text == choice:
             return choice
     raise UsageError(f"the precision {text!r} is none of {', '.join(PRECISION_CHOICES)}")
+
+
+def _uses_cuda_graphs() -> bool:
+    text = os.environ.get(CUDA_GRAPHS_VARIABLE, "0")
+    if text not in {"0", "1"}:
+        raise UsageError(f"{CUDA_GRAPHS_VARIABLE} is {text!r}: set it to 1 or 0")
+    return text == "1"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ where it ends in a softmax or log_softmax, the channels share out one probabilit
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import TypeAlias
 
 import torch
@@ -202,5 +202,11 @@ def _build_negative_log_likelihood(loss: Loss, activation: str, num_classes: int
         )
     if loss.weight is not None and len(loss.weight) != num_classes:
         raise HyperparameterError(f"loss.weight has {len(loss.weight)} numbers, the network {num_classes} classes")
-    weight = None if loss.weight is None else torch.tensor(loss.weight)
-    return partial(negative_log_likelihood, weight=weight, ignore_index=loss.ignore_index)
+    if loss.weight is None:
+        return partial(negative_log_likelihood, ignore_index=loss.ignore_index)
+    weight_on = cache(torch.tensor(loss.weight).to)  # a copy to the device in each batch would wait for it
+
+    def compute(output: Tensor, targets: Tensor) -> Tensor:
+        return negative_log_likelihood(output, targets, weight_on(output.device), loss.ignore_index)
+
+    return compute

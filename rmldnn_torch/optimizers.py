@@ -114,8 +114,8 @@ def _(document: documents.Adagrad, parameters: list[nn.Parameter]) -> optim.Opti
         lr=document.learning_rate,
         lr_decay=document.lr_decay,
         weight_decay=document.weight_decay,
-        # For CUDA it is younger than torch 2.6.
-        fused=all(parameter.device.type == "cpu" for parameter in parameters),
+        # For CUDA it is younger than torch 2.6. None lets torch choose its kernels of many parameters there.
+        fused=True if all(parameter.device.type == "cpu" for parameter in parameters) else None,
     )
 
 

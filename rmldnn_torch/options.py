@@ -18,8 +18,10 @@ class Options:
         seed: of initial weights, the order of samples, random transforms and dropout; 0 to 2^63 - 1.
         deterministic: take repeatable algorithms only, and refuse operations that have none.
         precision: the numbers that networks are computed with; ``auto`` is bf16 where the device has it.
+        cuda_graphs: record the training step on a GPU and repeat it by one launch.
     """
 
     seed: int = 0
     deterministic: bool = False
     precision: PrecisionChoice = "auto"
+    cuda_graphs: bool = False

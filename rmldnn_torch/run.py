@@ -13,6 +13,7 @@ from rmldnn_contract.exit_status import CheckpointError
 from rmldnn_contract.optimizer import Hessian
 from rmldnn_contract.training_log import Finished
 from rmldnn_torch import __version__
+from rmldnn_torch.cuda_graphs import CudaGraphs, Recorder
 from rmldnn_torch.data import DataSettings
 from rmldnn_torch.datasets import check_data_is_supported, open_test_data, open_training_data
 from rmldnn_torch.devices import describe_device, select_device
@@ -67,6 +68,7 @@ def make_repeatable(options: Options) -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # else convolutions of float32 numbers would round them to 10 bits
+    torch.set_float32_matmul_precision("highest")  # NVIDIA's images ask for less (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE)
     torch.use_deterministic_algorithms(options.deterministic)  # an earlier run of this process may have asked for it
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be repeatable
@@ -103,7 +105,10 @@ def _execute(context: _Context) -> None:
         outputs = prediction_outputs(document.data, processes.share.rank)
         evaluator = None if test is None else Evaluator(task, test, processes, reporter, outputs)
         if training is not None and optimization is not None:
-            trainer = Trainer(task, training, optimization, evaluator, processes, reporter, document.checkpoints)
+            recorder = _open_recorder(context, optimization)
+            trainer = Trainer(
+                task, training, optimization, evaluator, processes, reporter, document.checkpoints, recorder
+            )
             trainer.train(document.num_epochs)
         elif evaluator is not None:
             evaluator.evaluate(epoch=1, num_epochs=1)
@@ -175,6 +180,21 @@ def _build_optimization(context: _Context, network: Network) -> Optimization | N
     scheduler = document.lr_scheduler
     context.log.block("Learning rate scheduler", {"type": "none"} if scheduler is None else scheduler.model_dump())
     return build_optimization(document, network.parameters())
+
+
+def _open_recorder(context: _Context, optimization: Optimization) -> Recorder | None:
+    """What records the training step where that is asked for and possible.
+
+    An optimizer that searches draws the same random numbers again for each of its looks, a recording new ones.
+    """
+    if not context.options.cuda_graphs or optimization.searches or context.processes.share.num_processes > 1:
+        return None
+    return recorder_of(context.device)
+
+
+def recorder_of(device: torch.device) -> Recorder | None:
+    """What records work on the device; None on a CPU, to which nothing is launched."""
+    return CudaGraphs(device) if device.type == "cuda" else None
 
 
 def _choose_arithmetic(context: _Context, network: Network) -> Arithmetic:

@@ -1,7 +1,8 @@
 """Runs of the command line one after the other in one process, which keeps its context of CUDA and its kernels.
 
 The messages are those of :mod:`rmldnn_torch.worker`. A run begins with the seed, so its numbers are those of a
-process of its own; what an earlier one has left behind is collected before.
+process of its own; what an earlier one has left behind is collected before. Where that may not be all, the worker ends
+with the run, and the driver makes another.
 """
 
 from __future__ import annotations
@@ -20,10 +21,17 @@ from contextlib import contextmanager
 import torch
 
 from rmldnn_contract.exit_status import ExitStatus
+from rmldnn_torch.checkpoint_writer import CheckpointWriter
 from rmldnn_torch.command_line import main
+from rmldnn_torch.cuda_graphs import CudaGraphs
 from rmldnn_torch.shared_samples import store
 from rmldnn_torch.termination import Terminated, end_on_signals
 from rmldnn_torch.worker import Request, direct_output, receive_request
+
+#: After these ends nobody knows what the process still holds, or in which state.
+_DOUBTFUL = frozenset({ExitStatus.UNEXPECTED, ExitStatus.OUT_OF_MEMORY})
+
+_STOP_BYTES = 4096
 
 
 def serve_in_process(driver: socket.socket) -> None:
@@ -36,10 +44,21 @@ def serve_in_process(driver: socket.socket) -> None:
         status = _run(request, driver)
         # The reader of the output must see its end before the answer comes.
         direct_output(nowhere)
-        if not _forget():
+        if CudaGraphs.have_failed:  # the run went on without them, and memory may be beyond recall
+            _refuse_requests(driver)
+        elif status in _DOUBTFUL or CheckpointWriter.have_left_one or not _forget():
             os._exit(status or ExitStatus.UNEXPECTED)  # which is told as the status of the run
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             driver.send(json.dumps({"status": status}).encode())
+        if CudaGraphs.have_failed:
+            os._exit(0)
+
+
+def _refuse_requests(driver: socket.socket) -> None:
+    """From now on sending one is an error: the end of a process takes its time, and looks like life until then."""
+    driver.shutdown(socket.SHUT_RD)
+    while driver.recv(_STOP_BYTES):  # what is left unread would cost the driver the answer
+        pass
 
 
 def _run(request: Request, driver: socket.socket) -> int:
@@ -80,6 +99,7 @@ def _forget() -> bool:
     try:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     except RuntimeError:
         return False
     return True

@@ -76,7 +76,7 @@ class SampleStore:
         """Gives the worker the samples, those of one size at least, where there is memory enough for them twice."""
         if self.is_of_the_worker:
             self._samples[key] = samples
-            if len(self._samples) > MAX_KEPT:
+            while len(self._samples) > MAX_KEPT or (self._samples and not self._has_room_for(0)):
                 self._samples.popitem(last=False)
         if (
             self.worker is None
@@ -99,7 +99,12 @@ class SampleStore:
     def _has_room_for(self, num_bytes: int) -> bool:
         """Whether the worker would keep no more than half of what is free without all that it keeps."""
         kept = sum(math.prod(file.shape) for file in self._files.values())
+        kept += sum(map(_num_bytes, self._samples.values()))
         return kept + num_bytes <= (available_memory() + kept) // 2
+
+
+def _num_bytes(samples: Samples) -> int:
+    return sum(sample.nbytes for sample in ([samples] if isinstance(samples, Tensor) else samples))
 
 
 #: Of this process; the worker and its runs give it meaning.

@@ -16,6 +16,7 @@ from rmldnn_contract.config import Checkpoints
 from rmldnn_contract.exit_status import DataError, DivergedError
 from rmldnn_contract.training_log import TrainBatch
 from rmldnn_torch.checkpoint_writer import CheckpointWriter
+from rmldnn_torch.cuda_graphs import RecordedGradients, Recorder
 from rmldnn_torch.data import Batch, Loader
 from rmldnn_torch.distributed import Processes
 from rmldnn_torch.evaluation import Evaluator
@@ -34,6 +35,7 @@ class Trainer:
         loader: the training samples.
         evaluator: judges the network after each epoch; None without test samples.
         checkpoints: where, and after how many epochs each, the weights are saved.
+        recorder: what records the training step, to repeat it by one launch; None where every step is computed anew.
     """
 
     task: Task
@@ -43,6 +45,7 @@ class Trainer:
     processes: Processes
     reporter: Reporter
     checkpoints: Checkpoints
+    recorder: Recorder | None = None
 
     def train(self, num_epochs: int) -> None:
         """Runs all epochs.
@@ -79,9 +82,20 @@ class Trainer:
         self.optimization.clear_gradients()
         loss = self._zero()
         if len(batch):
-            loss = self._compute_loss(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-        return self.processes.average_gradients(self._parameters, loss.detach(), len(batch))
+            loss = self._propagate(batch)
+        return self.processes.average_gradients(self._parameters, loss, len(batch))
+
+    @cached_property
+    def _propagate(self) -> Callable[[Batch], Tensor]:
+        """Leaves the gradients of this process's part of a batch in the parameters, and gives its loss."""
+        if self.recorder is None:
+            return self._propagate_eagerly
+        return RecordedGradients(self._propagate_eagerly, self.task.network, self.recorder, self.reporter.log.line)
+
+    def _propagate_eagerly(self, batch: Batch) -> Tensor:
+        loss = self._compute_loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def _step(self, batch: Batch) -> None:
         self.optimization.step(self._objective(batch) if self.optimization.searches else None)

@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 
 from rml_search.errors import SearchError
-from rml_search.gallery import check_images_in_place
-from rml_search.gallery_rows import GalleryRow, load_rows, score_rows
+from rml_search.gallery_rows import GalleryRow, check_images_in_place, load_rows, score_rows
 from rml_search.image_scores import ImageScores, MeanScores, means_by_class, worst_first
 from rml_search.images import Pixels
 from rml_search.inference import choose_inference_config, read_inference_configuration

@@ -5,14 +5,14 @@ from __future__ import annotations
 import codecs
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from rml_search.mounts import Mount
-from rml_search.options import PRECISION_VARIABLE
+from rml_search.options import ENGINE_VARIABLES
 from rmldnn_contract.exit_status import ExitStatus
 
 #: Where a container sees the working directory.
@@ -20,8 +20,6 @@ CONTAINER_DIRECTORY = "/home/ubuntu"
 
 #: The environment variable by which our engine is told its seed.
 SEED_VARIABLE = "RMLDNN_SEED"
-
-_PASSED_ON = (PRECISION_VARIABLE,)
 
 #: How long an engine may take to end after it was asked to, before it is killed.
 STOP_SECONDS = 5
@@ -46,9 +44,9 @@ class EngineRun:
     def environment(self) -> dict[str, str]:
         """What our engine reads from its environment; RocketML's has no keys for it and ignores it.
 
-        A precision that stands in the driver's own environment holds in containers too.
+        What the driver's own environment says of them holds in containers too.
         """
-        variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        variables = {name: os.environ[name] for name in ENGINE_VARIABLES if name in os.environ}
         if self.seed is not None:
             variables[SEED_VARIABLE] = str(self.seed)
         if self.num_threads is not None:
@@ -60,6 +58,9 @@ class EngineRun:
         visible = {} if gpu else {"CUDA_VISIBLE_DEVICES": ""}
         if gpu and self.device is not None:
             visible["CUDA_VISIBLE_DEVICES"] = self.device
+            if "CUDA_VISIBLE_DEVICES" not in os.environ and "CUDA_DEVICE_ORDER" not in os.environ:
+                # As it comes, CUDA counts the fastest first, and nvidia-smi, whose number this is, by place.
+                visible["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         return {**self.environment(), **mpi_environment(self.num_procs), **visible}
 
 
@@ -124,9 +125,14 @@ class Runtime(Protocol):
         """Starts the engine; leaving the context leaves nothing of it behind, however it is left."""
 
 
-def engine_command(run: EngineRun, *, gpu: bool, program: tuple[str, ...] = ("rmldnn",)) -> list[str]:
-    """The command line, with mpirun before it for several processes (contract, section 1)."""
-    return [*_mpirun(run.num_procs, gpu=gpu), *program, *engine_arguments(run)]
+def engine_command(
+    run: EngineRun, *, gpu: bool, program: tuple[str, ...] = ("rmldnn",), devices: Sequence[str] = ()
+) -> list[str]:
+    """The command line, with mpirun before it for several processes (contract, section 1).
+
+    ``devices`` are the GPUs that an engine outside of a container may use; none: as many as processes, from 0 on.
+    """
+    return [*_mpirun(run.num_procs, gpu=gpu, devices=devices), *program, *engine_arguments(run)]
 
 
 def engine_arguments(run: EngineRun) -> list[str]:
@@ -134,12 +140,12 @@ def engine_arguments(run: EngineRun) -> list[str]:
     return [f"--config=./{run.config.as_posix()}"]
 
 
-def _mpirun(num_procs: int, *, gpu: bool) -> list[str]:
+def _mpirun(num_procs: int, *, gpu: bool, devices: Sequence[str]) -> list[str]:
     if num_procs == 1:
         return []
     if gpu:
-        devices = ",".join(str(device) for device in range(num_procs))
-        return ["mpirun", "-np", str(num_procs), "-x", f"CUDA_VISIBLE_DEVICES={devices}"]
+        visible = ",".join(devices[:num_procs] or map(str, range(num_procs)))
+        return ["mpirun", "-np", str(num_procs), "-x", f"CUDA_VISIBLE_DEVICES={visible}"]
     return ["mpirun", "-np", str(num_procs), "--bind-to", "none", "-x", f"OMP_NUM_THREADS={2 * num_procs}"]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from rml_search.allotment import visible_gpus
 from rml_search.errors import RuntimeUnavailableError
 from rml_search.paths import Workspace
 from rml_search.runtime.base import EngineRun, RunningEngine, engine_command
@@ -68,7 +69,9 @@ class LocalRuntime:
 
     def start(self, run: EngineRun) -> AbstractContextManager[RunningEngine]:
         """Starts the engine in the working directory."""
-        command = engine_command(run, gpu=self.uses_gpu, program=engine_module("rmldnn_torch"))
+        command = engine_command(
+            run, gpu=self.uses_gpu, program=engine_module("rmldnn_torch"), devices=visible_gpus(run.num_procs)
+        )
         return start_process(command, self.root, self.environment(run))
 
     def workplace(self, *, in_process: bool) -> Workplace:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from rml_search.allotment import visible_gpus
 from rml_search.errors import OptionError, RuntimeUnavailableError
 from rml_search.paths import Workspace
 from rml_search.runtime.base import CONTAINER_DIRECTORY, EngineRun, RunningEngine, engine_command
@@ -72,7 +73,13 @@ def singularity_command(program: str, image: str, workspace: Workspace, run: Eng
         command += ["--bind", f"{source}:{target}{mode}"]
     if not _is_remote(image):
         image = str(Path(image).resolve())
-    return [*command, "--pwd", CONTAINER_DIRECTORY, image, *engine_command(run, gpu=gpu)]
+    return [
+        *command,
+        "--pwd",
+        CONTAINER_DIRECTORY,
+        image,
+        *engine_command(run, gpu=gpu, devices=visible_gpus(run.num_procs)),
+    ]
 
 
 def find_program() -> str | None:

@@ -18,8 +18,7 @@ from rml_search.interruption import uninterrupted
 from rml_search.runtime.base import EngineRun, RunningEngine, Runtime
 from rml_search.runtime.warm_engine import WarmEngine, Worker, Workplace
 
-#: With this variable set to 1 each trial gets a process or container of its own, which starts from nothing; with 0
-#: none does.
+#: With this variable set to 1 each trial gets a process or container of its own, which starts from nothing.
 COLD_VARIABLE = "RML_COLD"
 
 _SECONDS_TO_LEAVE = 5.0
@@ -42,7 +41,7 @@ class MayKeepWorkers(Protocol):
 def kept_warm(runtime: Runtime) -> Iterator[Runtime]:
     """The same runtime with workers that outlive a trial, where it can have such; they end with the context."""
     workplace = None
-    if isinstance(runtime, MayKeepWorkers) and not _starts_cold(uses_gpu=runtime.uses_gpu):
+    if isinstance(runtime, MayKeepWorkers) and os.environ.get(COLD_VARIABLE) != "1":
         workplace = runtime.workplace(in_process=runtime.uses_gpu)
     if workplace is None:
         yield runtime
@@ -53,11 +52,6 @@ def kept_warm(runtime: Runtime) -> Iterator[Runtime]:
     finally:
         with uninterrupted():
             warm.close()
-
-
-def _starts_cold(*, uses_gpu: bool) -> bool:
-    """As the environment says, else on a GPU: trials in one process were not tried on any."""
-    return os.environ.get(COLD_VARIABLE) != "0" if uses_gpu else os.environ.get(COLD_VARIABLE) == "1"
 
 
 class WarmRuntime:

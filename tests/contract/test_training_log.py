@@ -166,3 +166,12 @@ def test_the_share_of_the_training_that_a_batch_completes():
     assert TrainBatch(50, 50, 22, 22, 0.5).share_of_training == 1.0
     assert TrainBatch(3, 2, 1, 1, 0.5).share_of_training == 1.0  # a resumed training may count on
     assert TrainBatch(1, 0, 1, 0, 0.5).share_of_training == 0.0
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_count_of_thousands_of_digits_is_passed_over_like_any_rubbish(place):
+    counts = ["1", "3", "2", "5"]
+    counts[place] = "9" * 5000  # Python refuses to make a number of more than 4300
+    line = "Train Epoch [{}/{}] : Batch [{}/{}] (Loss = 0.7028; |g| = 0.5123)".format(*counts)
+    assert parse_line(line) is None
+    assert parse_line(line.replace("Train", "Eval ")) is None

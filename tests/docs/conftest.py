@@ -140,6 +140,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("template")
     _write_labelled_images(folder / "Dataset_BUSI_with_GT", {"benign": 9, "malignant": 6, "normal": 3})
     _write_labelled_images(folder / "my_scans", {"": 12})
+    names = [f"benign ({number})" for number in range(1, 10)] + [f"malignant ({number})" for number in range(1, 7)]
+    lines = (f"{name},{'train' if number % 3 else 'test'}" for number, name in enumerate(names))
+    (folder / "split3.csv").write_text("\n".join(["name,split", *lines]), encoding="utf-8")
     write_synthetic_data(folder / "data", num_train=14, num_test=4, size=SIZE, seed=1)
     write_synthetic_data(folder / "demo" / "data", num_train=4, num_test=2, size=SIZE, seed=2)
     shutil.copytree(folder / "data" / "test" / "inputs", folder / "new_images")

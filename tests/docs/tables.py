@@ -33,6 +33,9 @@ SMALLER: dict[str, str] = {
     '"num_epochs": 20': '"num_epochs": 1',
     "--storage /shared/study.journal": "--storage shared/study.journal --image-size 32 32",
     "rml_optimization.py ... ": f"rml_optimization.py {_SOME_SEARCH} ",
+    "python benchmarks/tutorial_search.py --data data": "python benchmarks/tutorial_search.py --data data --trials 2 "
+    "--epochs 1 --size 32 --batch-size 4 --layers layers_small_unet.json --pruners none -- --no-gpu",
+    "--trials 24 --epochs 24 ": "--trials 2 --epochs 1 ",
     "python benchmarks/replay.py": "python benchmarks/replay.py --searches 2 --trials 8 --samplers random",
 }
 

@@ -164,7 +164,7 @@ def known_options() -> set[str]:
         for parameter in command.params
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
-    return {*ours, "--help", "--precision", "--deterministic", "--app"}
+    return {*ours, "--help", "--precision", "--deterministic", "--cuda-graphs", "--app"}
 
 
 @pytest.mark.slow

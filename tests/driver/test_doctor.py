@@ -156,6 +156,26 @@ def test_gpus_and_their_memory(tmp_path, monkeypatch):
     assert describe_gpus() == ("0: NVIDIA H200, 143771 MiB, 143000 MiB free",)
 
 
+@pytest.mark.parametrize(
+    ("free", "is_too_much"),
+    [(["100 MiB", "500 MiB"], True), (["100 MiB", "143000 MiB"], False), (["[N/A]"], False)],
+    ids=["little", "much", "shared"],
+)
+def test_a_batch_that_no_gpu_has_room_for(workspace, plan, tmp_path, monkeypatch, free, is_too_much):
+    """A training needs 500 MB of itself, which 500 MiB hold, and more with 1000 images at a time."""
+    gpus = "; ".join(f"echo '{number}, {memory}'" for number, memory in enumerate(free))
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        f"#!/bin/sh\ncase $1 in\n*=index,memory.free) {gpus};;\n*) echo '0, NVIDIA H200, 143771 MiB, 100 MiB';;\nesac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    for batch_size, is_told in ((1, False), (1000, is_too_much)):
+        network = examine(workspace, replace(plan, image_size=(64, 64), batch_size=batch_size)).findings[-1]
+        advice = "more than is free on any GPU: use a smaller --batch-size, --image-size or network"
+        assert network.advice == (advice if is_told else None)
+
+
 def test_values_of_masks(workspace):
     write_masks(workspace, [[0, 1]], [range(0, 200, 40)])
     survey = survey_masks(list_images(workspace.root / "data/train/targets"))

@@ -146,6 +146,13 @@ def test_a_search_without_any_success_ends_with_an_error(workspace, make_options
         running.run()
 
 
+def test_engines_that_say_that_all_is_well_and_print_no_accuracy_fail(workspace, make_options, scripted, script):
+    runtime = scripted(*[script(code=0, words=["hello"])] * 3)
+    with pytest.raises(AllTrialsFailedError, match=r"all 3 trials failed.*no accuracy.*hello") as caught:
+        search(workspace, make_options(num_trials=7), runtime).run()
+    assert (caught.value.exit_code, len(runtime.runs)) == (3, 3)
+
+
 def test_a_failure_that_every_trial_would_share_ends_the_search_at_once(workspace, make_options, scripted, script):
     runtime = scripted(script(code=66, words=["Error: no layer class Konv2D"]))
     with pytest.raises(EngineFailedError, match="no layer class Konv2D") as caught:

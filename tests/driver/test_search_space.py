@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rml_optuna import open_study
 from rml_search.base_config import read_base_config
 from rml_search.errors import DataSetError, OptionError
-from rml_search.gallery import check_images_in_place
+from rml_search.gallery_rows import check_images_in_place
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.network_file import NetworkFile
 from rml_search.options import Objective, PrunerName, SamplerName, StudyChoice, parse_layers, parse_objectives

@@ -112,6 +112,8 @@ def test_data_behind_a_link_is_mounted_too(workspace, make_options, scripted, sc
     ("settings", "reason"),
     [
         ({"accuracies": [0.5, "nan"]}, "the accuracy on the test images became nan in epoch 2"),
+        ({"accuracies": [0.5, 1.7]}, "the accuracy on the test images in epoch 2 is 1.7, not between 0 and 1"),
+        ({"accuracies": [-0.2]}, "in epoch 1 is -0.2, not between 0 and 1"),
         ({"accuracies": [], "words": ["hello", "", "world"]}, "no accuracy; its last line was: world"),
         ({"accuracies": [0.5], "code": 1, "words": ["terminate called"]}, "exit code 1; its last line was: terminate"),
         ({"accuracies": [0.5], "code": 137, "note": "the container was killed"}, "the container was killed"),

@@ -86,10 +86,16 @@ def test_on_a_signal_a_slow_checkpoint_is_not_waited_for(
             temporary.touch()
             released.wait(timeout=20)
 
+    monkeypatch.setattr(CheckpointWriter, "have_left_one", False)
+    with pytest.raises(Terminated):
+        save_all(network, tmp_path / "model.pt", error=Terminated(signal.SIGTERM))
+    assert not CheckpointWriter.have_left_one
+    (tmp_path / "model.pt").unlink()
     monkeypatch.setattr(checkpoint_writer, "write_checkpoint", write_slowly)
     started = time.monotonic()
     with pytest.raises(Terminated):
         save_all(network, tmp_path / "model.pt", error=Terminated(signal.SIGTERM))
     assert time.monotonic() - started < 1.0
     assert list(tmp_path.iterdir()) == []
+    assert CheckpointWriter.have_left_one
     released.set()

@@ -91,6 +91,14 @@ def test_the_fast_form_takes_the_steps_of_the_plain_one(name: str) -> None:
         torch.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_adagrad_on_a_gpu_is_left_to_torch_which_takes_all_parameters_at_once() -> None:
+    """``fused`` False would be its slowest form, one parameter after the other; meta stands for a GPU here."""
+    kernel = nn.Parameter(torch.empty(2, device="meta"))
+    group = build_optimization(documents.Adagrad(type="Adagrad"), [kernel]).optimizer.param_groups[0]
+    assert group["fused"] is None
+    assert group["foreach"] is None
+
+
 def test_gradients_in_another_order_than_their_kernel_are_read_rightly() -> None:
     kernel = nn.Parameter(torch.arange(24.0).reshape(2, 3, 2, 2).to(memory_format=torch.channels_last))
     optimization = build_optimization(documents.SGD(type="SGD", learning_rate=1.0), [kernel])

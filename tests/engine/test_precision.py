@@ -11,8 +11,9 @@ import torch
 from rmldnn_contract.exit_status import DeviceError
 from rmldnn_contract.training_log import EpochRecord, read_epochs, without_stamp
 from rmldnn_torch.command_line import main
-from rmldnn_torch.options import PrecisionChoice
+from rmldnn_torch.options import Options, PrecisionChoice
 from rmldnn_torch.precision import Arithmetic, choose_arithmetic
+from rmldnn_torch.run import make_repeatable
 
 from .conftest import Document, layers_of
 
@@ -43,6 +44,15 @@ def test_the_choice_on_a_cpu(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
     assert choose_arithmetic(choice, CPU, needs_float32=needs_float32) == Arithmetic(CPU, expected)  # type: ignore[arg-type]
+
+
+def test_float32_keeps_its_digits_where_the_environment_asks_for_fewer() -> None:
+    """NVIDIA's images set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, which is this setting of torch at its start."""
+    torch.set_float32_matmul_precision("high")
+    make_repeatable(Options())
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_an_older_torch_does_not_say_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from rmldnn_torch import runs_in_turn
-from rmldnn_torch.worker import read_status, send_request
+from rmldnn_torch.worker import read_status, send_request, send_stop
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +47,7 @@ def test_a_context_of_cuda_that_is_broken_serves_no_other_run(monkeypatch: pytes
     assert runs_in_turn._forget()
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     assert runs_in_turn._forget()
     monkeypatch.setattr(torch.cuda, "synchronize", fail)
@@ -70,6 +71,66 @@ worker.work(socket.socket(fileno=given), in_process=True)
         assert bool(answer) == is_sound
     assert process.wait(20) == (0 if is_sound else 78)
     assert "there is no configuration file" in (tmp_path / "output").read_text()
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "serves_again"),
+    [
+        ("return 0", 0, True),
+        ("return 75", 75, True),
+        ("return ExitStatus.UNEXPECTED", 70, False),
+        ("return ExitStatus.OUT_OF_MEMORY", 71, False),
+        ("CheckpointWriter.have_left_one = True; return 143", 143, False),
+        ("CudaGraphs.have_failed = True; return 0", 0, False),
+        ("CudaGraphs.have_failed = True; return ExitStatus.OUT_OF_MEMORY", 71, False),
+    ],
+)
+def test_a_worker_whose_state_is_in_doubt_takes_no_other_run(
+    tmp_path: Path, ending: str, status: int, serves_again: bool
+) -> None:
+    """Also while its end takes time, as with a GPU: a run that it took then would be lost."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    program = f"""
+from rmldnn_contract.exit_status import ExitStatus
+from rmldnn_torch import runs_in_turn
+from rmldnn_torch.checkpoint_writer import CheckpointWriter
+from rmldnn_torch.cuda_graphs import CudaGraphs
+import time
+def main(arguments):
+    {ending}
+def leave(status, leave=os._exit):
+    time.sleep(1)
+    leave(status)
+runs_in_turn.main = main
+os._exit = leave
+worker.work(socket.socket(fileno=given), in_process=True)
+"""
+    with ours, theirs, (tmp_path / "output").open("wb") as output:
+        process = start(program, theirs.fileno())
+        theirs.close()
+        send_request(ours, [], {}, output.fileno())
+        answer = ours.recv(4096)
+        assert (read_status(answer) if answer else process.wait(20)) == status
+        if serves_again:
+            send_request(ours, [], {}, output.fileno())
+            assert ours.recv(4096)
+        else:
+            with pytest.raises(BrokenPipeError):
+                send_request(ours, [], {}, output.fileno())
+    assert process.wait(20) == (0 if answer else status)
+
+
+def test_the_last_answer_arrives_also_after_a_stop_that_came_too_late() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        send_stop(ours)
+        runs_in_turn._refuse_requests(theirs)
+        theirs.send(b"answer")
+        with pytest.raises(BrokenPipeError):
+            send_stop(ours)
+        theirs.close()
+        assert ours.recv(4096) == b"answer"
+        assert ours.recv(4096) == b""
 
 
 def test_a_signal_that_comes_when_a_run_has_ended_is_told_as_one(tmp_path: Path) -> None:

@@ -121,5 +121,22 @@ def test_runs_in_turn_find_samples_of_any_kind(monkeypatch: pytest.MonkeyPatch, 
     assert decoded_once([tmp_path], "0", lambda: SAMPLES) is SAMPLES
 
 
+def test_runs_in_turn_keep_no_more_than_they_leave_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of samples of 24 bytes each two at 71 bytes that are free without them, the later ones; none at 23."""
+    store = SampleStore(is_of_the_worker=True)
+    monkeypatch.setattr(shared_samples, "store", store)
+    monkeypatch.setattr(shared_samples, "available_memory", lambda: 71)
+    keys = [str(number) for number in range(3)]
+    for key in keys:
+        assert decoded_once([tmp_path], key, lambda: [SAMPLES[:1], SAMPLES[1:]])
+    decode = [lambda: pytest.fail("decoded again"), SAMPLES.clone]
+    assert isinstance(decoded_once([tmp_path], "2", decode[0]), list)
+    assert isinstance(decoded_once([tmp_path], "1", decode[0]), list)
+    assert torch.is_tensor(decoded_once([tmp_path], "0", decode[1]))
+    monkeypatch.setattr(shared_samples, "available_memory", lambda: 23)
+    assert decoded_once([tmp_path], "another", lambda: SAMPLES) is SAMPLES
+    assert torch.is_tensor(decoded_once([tmp_path], "2", decode[1]))
+
+
 def test_a_process_that_has_no_worker_keeps_nothing() -> None:
     assert decoded_once([Path("missing")], "gray", lambda: SAMPLES) is SAMPLES

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rmldnn_contract.data import RANDOM_GEOMETRY, Patches, Transform
 from rmldnn_contract.exit_status import ConfigurationError, DataError, MemoryExhaustedError
@@ -261,3 +262,28 @@ def test_patches_differ_from_image_to_image() -> None:
     masks = patch_masks(torch.ones(8, 1, 64, 64), Patches(number=3, size=8), torch.Generator().manual_seed(0))
     assert len({tuple(mask.flatten().tolist()) for mask in masks}) == 8
     assert (masks.flatten(1).sum(1) <= 3 * 64).all()
+
+
+class Copies(TorchDispatchMode):
+    """Notes of each copy to another device whether this machine goes on meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on: list[bool] = []
+
+    def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), settings: Any = None) -> object:
+        settings = settings or {}
+        if operation is torch.ops.aten._to_copy.default and str(settings.get("device", "cpu")) != "cpu":
+            self.go_on.append(settings.get("non_blocking", False))
+        return operation(*arguments, **settings)
+
+
+def test_no_batch_waits_for_what_the_device_has_still_to_do() -> None:
+    """On torch's meta device, which stands for a GPU here."""
+    images = torch.empty(2, 8, 8, 3, dtype=torch.uint8, device="meta")
+    plan = plan_transforms(steps({"random_rotate": 20}), training=True)
+    numbers = draw(plan.random, 2, torch.Generator().manual_seed(0))
+    with Copies() as copies:
+        warped = warp(images, plan.each_time, numbers, nearest=False)
+        patch_masks(warped, Patches(number=2, size=3), torch.Generator().manual_seed(0))
+    assert copies.go_on == [True, True]

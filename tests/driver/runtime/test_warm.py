@@ -253,10 +253,9 @@ def test_a_process_for_each_trial_can_be_had(cold, monkeypatch):
         assert runtime is cold
 
 
-@pytest.mark.parametrize(("setting", "is_warm"), [(None, False), ("0", True), ("1", False)])
-def test_a_gpu_is_kept_warm_only_on_request(workspace, monkeypatch, setting, is_warm):
-    monkeypatch.delenv("RML_COLD", raising=False)
-    if setting is not None:
-        monkeypatch.setenv("RML_COLD", setting)
-    with kept_warm(LocalRuntime(workspace, gpu=True)) as runtime:
-        assert isinstance(runtime, WarmRuntime) == is_warm
+def test_on_a_gpu_a_worker_runs_its_trials_itself(workspace, monkeypatch):
+    asked = []
+    runtime = LocalRuntime(workspace, gpu=True)
+    monkeypatch.setattr(runtime, "workplace", lambda *, in_process: asked.append(in_process))
+    with kept_warm(runtime):
+        assert asked == [True]

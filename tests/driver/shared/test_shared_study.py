@@ -216,6 +216,13 @@ def test_a_journal_that_cannot_be_used_is_one_line(join, tmp_path):
         join(storage=f"{tmp_path}/number.journal")
 
 
+@pytest.mark.parametrize("name", ["study.db", "trials/mine.journal", "report/deep/x.journal"])
+def test_a_journal_that_would_move_aside_with_the_results_is_refused(join, workspace, name):
+    with pytest.raises(OptionError, match=f"{name} is the name of a result of the search: choose another file"):
+        join(storage=f"journal://{workspace.root}/{name}")
+    assert not (workspace.root / name).exists()
+
+
 @pytest.mark.database
 def test_a_database_that_cannot_be_used_is_one_line_without_its_password(join, server):
     cases = {
