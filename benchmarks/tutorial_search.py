@@ -8,8 +8,8 @@ DIR is a dataset of `rml-optimization prepare`. For each pruner and mode it runs
 learning rate, on a GPU where there is one, and then the best model on the test images. Of each search it prints the
 wall time, the epochs that were trained, the seconds from the command to the first line of an epoch and, as a median
 over the later trials, from a trial's start to that line; of the best model the accuracy as rmldnn defines it, and the
-mean Dice and IoU of the lesion over the test images. What stands behind `--` goes to the search: `-- --jobs 2`, or
-`-- --validation-fraction 0.15`, which leaves the test images alone until the end.
+mean Dice and IoU of the lesion over the test images. Trials that failed are left out. What stands behind `--` goes to
+the search: `-- --jobs 2`, or `-- --validation-fraction 0.15`, which leaves the test images alone until the end.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def search(folder: Path, options: argparse.Namespace, pruner: str, *, cold: bool
     before, started = datetime.now().timestamp(), time.monotonic()
     run_program(folder, command, cold=cold)
     seconds = time.monotonic() - started
-    records = read_list_acc(workspace)
+    records = [record for record in read_list_acc(workspace) if record.max_acc is not None]
     times = [trial_times(workspace, record.number)[0] for record in records]
     first = workspace.trial(records[0].number).config.stat().st_mtime - before + times[0]
     epochs = sum(len(parse_test_file(workspace.trial(record.number).test_file.read_text())) for record in records)

@@ -91,7 +91,8 @@ def run_search(
         aside = nullcontext() if goes_on else earlier_results_aside(workspace, display.say)
         with aside, kept_warm(ready.runtime) as runtime:
             study = open_study(workspace, options, plan.study, display.say)
-            _search(replace(run, runtime=runtime), study, settings)
+            with resumable(is_fresh=plan.study.is_fresh):
+                _search(replace(run, runtime=runtime), study, settings)
 
 
 def _checked(options: SearchOptions, workspace: Workspace) -> SearchOptions:
@@ -126,13 +127,12 @@ def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tupl
     try:
         with one_of_several_in(run.workspace, study.identity, run.display.say):
             run.runtime.remove_leftovers(is_gone)
-            with kept_warm(run.runtime) as runtime:
+            with kept_warm(run.runtime) as runtime, resumable(is_fresh=run.plan.study.is_fresh):
                 _search(replace(run, runtime=runtime), study, settings)
     finally:
         study.close()
 
 
-@resumable()
 def _search(run: _Run, study: OptunaStudy, settings: Sequence[tuple[str, str]]) -> None:
     options, plan, workspace, display = run.options, run.plan, run.workspace, run.display
     display.settings(settings)

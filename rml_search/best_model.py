@@ -87,7 +87,8 @@ class _Settler:
     def _find(self, record: TrialRecord, model: ModelPaths) -> Path | None:
         """Where the checkpoint of a trial lies: in its folder, or where its digest tells, which takes time to make."""
         waiting = self.workspace.trial(record.number).checkpoint(record.epoch_max_acc or 0)
-        if waiting.is_file():
+        # Where it is to be verified, it may be one that a person has trained again, and that has come out otherwise.
+        if waiting.is_file() and (not self.verify or file_digest(waiting) == record.checkpoint_sha256):
             return waiting
         places = [model.checkpoint, self.workspace.top_model(record.number).checkpoint]
         if (_read(self.workspace.best_digest) or "").startswith(record.checkpoint_sha256 or " "):

@@ -120,12 +120,15 @@ def interruptions_allowed() -> Iterator[None]:
 
 
 @contextmanager
-def resumable() -> Iterator[None]:
-    """A block that the same command goes on with where a signal has broken it off, which the person is told."""
+def resumable(*, is_fresh: bool = False) -> Iterator[None]:
+    """A block that the same command goes on with where a signal has broken it off, which the person is told.
+
+    ``is_fresh``: the command has ``--fresh``, with which it would begin anew.
+    """
     try:
         yield
     except Interrupted as error:
-        error.advice = "Run the same command again to resume"
+        error.advice = f"Run the same command again{' without --fresh' if is_fresh else ''} to resume"
         raise
 
 

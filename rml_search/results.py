@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from rml_search.errors import NoResultsError, WriteError
 from rml_search.hyperparameters import Hyperparameters
-from rml_search.interruption import uninterrupted
+from rml_search.interruption import Interrupted, uninterrupted
 from rml_search.paths import TrialPaths, Workspace, shown, write_atomically
 from rml_search.search_space import LEARNING_RATE, LOSS, OPTIMIZER, Value
 from rmldnn_contract.exit_status import ExitStatus
@@ -217,8 +217,10 @@ def earlier_results_aside(workspace: Workspace, show: Callable[[str], None]) -> 
         if earlier is not None:
             show(f"The results of an earlier search were moved to {shown(earlier)}")
         yield
-    except BaseException:
+    except BaseException as error:
         if earlier is not None and not workspace.best_checkpoint.exists():
+            if isinstance(error, Interrupted):
+                error.advice = None  # the same command would not go on with this search
             with uninterrupted():
                 failed = move_aside(workspace, datetime.now())
                 move_back(workspace, earlier)

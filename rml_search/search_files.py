@@ -67,5 +67,6 @@ class SearchFiles:
         again = train_command(config, best.point.get(SEED, self.options.seed))
         return (
             f"The checkpoint of the best trial, {best.number}, is missing from {shown(self.workspace.best_model)}, "
-            f"or was changed: retrain it with {again} and run this command again, or start a new search with --fresh"
+            f"or was changed: retrain it with {again} and run this command again (the same device and number of "
+            "threads give the same checkpoint), or start a new search with --fresh"
         )

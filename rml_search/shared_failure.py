@@ -25,6 +25,8 @@ def every_trial_would_fail(result: TrialResult, options: SearchOptions) -> bool:
     sections = {dimension.path.split(".")[0] for dimension in options.space.others}
     if status is ExitStatus.CONFIGURATION:
         return sections <= {SEED}
+    if status is ExitStatus.CHECKPOINT:  # it fits a network or not, whatever the data
+        sections -= {"data"}
     return status not in _OF_WHAT_MAY_BE_SEARCHED or sections <= _WITHOUT_FILES
 
 

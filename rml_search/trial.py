@@ -128,6 +128,8 @@ def _judge(
         status = ended.status if reason is not None and watch.fault is None and ended.code != 0 else None
     else:
         status = None
+    if watch.fault is not None and verdict.state is not TrialState.FAILED:  # found in the last lines, after the stop
+        verdict = replace(verdict, state=TrialState.FAILED, reason=watch.fault, needs_checkpoint=False)
     if verdict.needs_checkpoint:
         verdict = _with_checkpoint(verdict, watch, paths)
     return TrialResult(

@@ -78,7 +78,7 @@ def database_errors(workspace: Workspace) -> Iterator[None]:
         reason = _first_line(error)
         if "disk is full" in reason:
             raise WriteError(
-                f"{path} cannot be written ({reason}): free space, and run the same command again"
+                f"{path} cannot be written ({reason}): free some space, and run the same command again"
             ) from None
         raise StudyError(f"{path} cannot be used ({reason}): {_advice(workspace, reason)}") from None
     except RuntimeError as error:
@@ -89,7 +89,7 @@ def database_errors(workspace: Workspace) -> Iterator[None]:
 
 def _advice(workspace: Workspace, reason: str) -> str:
     if "locked" in reason:
-        return "another program is using it"
+        return "another program is using it; try again when it has finished"
     if workspace.study_database.is_file() and not os.access(workspace.study_database, os.R_OK):
         return "you have no permission to read it"
     return "--fresh starts over and moves it to earlier/"

@@ -189,7 +189,10 @@ def last_words(log: Path) -> str | None:
 
 def _reason_to_end(line: str) -> str:
     """What stands after ``Error: ``, or what a signal made of the driver, to be put into a sentence."""
-    return line.removeprefix(_ERROR) if line.startswith(_ERROR) else line[0].lower() + line[1:]
+    if line.startswith(_ERROR):
+        return line.removeprefix(_ERROR)
+    ending, _, _ = line.partition(". ")  # what to do now is for whoever runs the driver
+    return ending[0].lower() + ending[1:]
 
 
 def _how_ended(code: int | None) -> str:

@@ -184,7 +184,7 @@ def _value_cell(trial: TrialSummary, dimension: Dimension) -> Cell:
 
 
 def _reason(trial: TrialSummary) -> str:
-    parts = [trial.reason or "", "its hyperparameters were retried" if trial.state is State.INTERRUPTED else ""]
+    parts = [trial.reason or "", "its hyperparameters get another trial" if trial.state is State.INTERRUPTED else ""]
     return "; ".join(part for part in parts if part)
 
 

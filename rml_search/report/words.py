@@ -95,14 +95,15 @@ def describe_front(study: StudySummary) -> str:
 
 
 def describe_states(study: StudySummary) -> str:
-    """``12 trials: 8 complete, 3 pruned, 1 failed; 2 more were interrupted and retried``."""
+    """``12 trials: 8 complete, 3 pruned, 1 failed; 2 more were interrupted and do not count``."""
     numbers = {state: len(study.of_state(state)) for state in State}
     num_again = numbers.pop(State.INTERRUPTED)
     told = [f"{number} {state.value}" for state, number in numbers.items() if number]
     text = count(sum(numbers.values()), "trial") + (f": {', '.join(told)}" if told else "")
     if not num_again:
         return text
-    return f"{text}; {num_again} more {'was' if num_again == 1 else 'were'} interrupted and retried"
+    was, do = ("was", "does") if num_again == 1 else ("were", "do")
+    return f"{text}; {num_again} more {was} interrupted and {do} not count"
 
 
 # --- plots -----------------------------------------------------------------------------------------------

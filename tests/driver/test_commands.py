@@ -51,8 +51,9 @@ def inference(workspace):
     return predictions
 
 
-def search(workspace, options):
-    run_search(options, SearchPlan(), workspace, RuntimeChoice(gpu=False), print)
+def search(workspace, options, **study):
+    plan = SearchPlan(study=StudyChoice(**study))
+    run_search(options, plan, workspace, RuntimeChoice(gpu=False), print)
 
 
 def infer(workspace, told, **options):
@@ -64,6 +65,25 @@ def test_an_interruption_says_how_to_go_on(workspace, make_options, plays, scrip
     with pytest.raises(Interrupted) as caught, interruptible():
         search(workspace, make_options(num_trials=5))
     assert caught.value.line == "Stopped by Ctrl-C; finished work is kept. Run the same command again to resume"
+
+
+def test_after_fresh_the_same_command_would_begin_anew(workspace, make_options, plays, script):
+    plays(script([0.7]), script([0.9], interrupts=True))
+    with pytest.raises(Interrupted) as caught, interruptible():
+        search(workspace, make_options(num_trials=5), is_fresh=True)
+    assert caught.value.advice == "Run the same command again without --fresh to resume"
+
+
+def test_an_interrupted_search_that_made_room_for_the_earlier_one_cannot_be_resumed(
+    workspace, make_options, plays, script
+):
+    plays(script([0.7]))
+    search(workspace, make_options(num_trials=1))
+    plays(script([0.9], interrupts=True))
+    with pytest.raises(Interrupted) as caught, interruptible():
+        search(workspace, make_options(num_trials=5), is_fresh=True)
+    assert caught.value.advice is None
+    assert json.loads(workspace.list_acc.read_text())[0]["max_acc"] == 0.7
 
 
 def test_images_that_are_links_are_refused_in_a_container_before_anything_moves(linked, make_options, plays):

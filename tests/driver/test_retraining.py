@@ -104,6 +104,18 @@ def test_a_checkpoint_comes_back_when_its_trial_is_trained_again(search, workspa
     assert workspace.best_checkpoint.read_bytes() == whole
 
 
+def test_a_checkpoint_that_came_out_otherwise_is_not_taken_for_the_trials(search, workspace):
+    """As on another device: the accuracy that stands in list_acc.json is not its own."""
+    search()
+    workspace.best_checkpoint.unlink()
+    search()
+    workspace.trial(0).checkpoint(1).write_bytes(b"another")
+    told, _ = search()
+    assert "The checkpoint of the best trial, 0, is missing" in told
+    assert "the same device and number of threads give the same checkpoint" in told
+    assert not workspace.best_checkpoint.exists()
+
+
 def test_errors_of_images_and_of_other_configurations_are_told_as_they_are(search, workspace, infer):
     search()
     for code in (65, 66, 71):

@@ -64,8 +64,10 @@ def test_sizes_and_network_of_a_configuration_are_to_be_looked_for_there(workspa
     assert str(error) == "trial 3 failed, as every trial would: it does not fit: check --config mine.json"
 
 
-@pytest.mark.parametrize("code", [65, 66, 67])
-@pytest.mark.parametrize("searched", ["networks", "transforms"])
+@pytest.mark.parametrize(
+    ("code", "searched"),
+    [(65, "networks"), (66, "networks"), (67, "networks"), (65, "transforms"), (66, "transforms")],
+)
 def test_a_search_of_networks_or_transforms_goes_on_after_one_that_does_not_fit(
     workspace, make_options, scripted, script, code, searched
 ):
@@ -85,7 +87,7 @@ def test_it_ends_when_none_of_them_fits(workspace, make_options, scripted, scrip
     assert len(runtime.runs) == 2
 
 
-@pytest.mark.parametrize(("code", "dimension"), [(66, MOMENTUM), (69, TRANSFORMS), (73, TRANSFORMS)])
+@pytest.mark.parametrize(("code", "dimension"), [(66, MOMENTUM), (67, TRANSFORMS), (69, TRANSFORMS), (73, TRANSFORMS)])
 def test_what_the_searched_values_cannot_change_ends_it_at_once(
     workspace, make_options, scripted, script, code, dimension
 ):

@@ -13,6 +13,7 @@ from rml_search.results import TrialState
 from rml_search.study import Suggestion
 from rml_search.trial import TrialRunner
 from rml_search.trial_config import inference_configuration
+from rml_search.trial_control import TrialControl, Verdict
 from rmldnn_contract.config import Configuration
 from rmldnn_contract.exit_status import ExitStatus
 
@@ -127,6 +128,24 @@ def test_a_failure_has_a_reason_and_no_value(workspace, make_options, scripted, 
     assert reason in result.reason
     assert result.max_accuracy is None
     assert result.to_record().epoch_max_acc is None
+
+
+def test_a_trial_that_was_stopped_early_has_no_value_either_if_its_accuracies_are_none(
+    workspace, make_options, scripted, script
+):
+    """Accuracies in percent, which only the engine's file tells, at the end."""
+    control = TrialControl()
+    control.end(Verdict(TrialState.PRUNED, "pruned", needs_checkpoint=True))
+    folder = workspace.trial(7).checkpoints
+    folder.mkdir(parents=True)
+    (folder / "model_checkpoint_1.pt").touch()
+    workspace.trial(7).test_file.write_text("1 0.3 61.5\n")
+    result = TrialRunner(make_options(), workspace, scripted(script())).run(
+        Suggestion(7, POINT), lambda _: None, control
+    )
+    assert result.state is TrialState.FAILED
+    assert "is 61.5, not between 0 and 1" in result.reason
+    assert result.max_accuracy is None
 
 
 def test_an_engine_that_prints_nan_is_stopped_at_once(workspace, make_options, scripted, script):

@@ -118,6 +118,7 @@ def test_a_worker_that_waited_after_its_time_limit_has_not_failed_when_all_trial
     [
         (f"{RUN}+---+\nError: no GPU here\n{END}", "no GPU here"),
         (f"{RUN}Stopped by SIGTERM; work is kept\nslurmstepd: error: killed\n", "stopped by SIGTERM; work is kept"),
+        (f"{RUN}Stopped by SIGTERM; work is kept. Run it again\n", "stopped by SIGTERM; work is kept"),
         (f"{RUN}Stopped by SIGTERM\n{END}{RUN}slurmstepd: error: killed\n", "slurmstepd: error: killed"),
         (f"{RUN}Trial 0 (1 of 3)\n\n", "Trial 0 (1 of 3)"),
         (f"{RUN}{END}", None),

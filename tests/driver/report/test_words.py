@@ -132,6 +132,6 @@ def test_cost_without_pruning_recommends_nothing(study, trial):
 def test_trials_that_were_broken_off_have_not_failed_for_good(study, trial):
     broken_off = [trial(number, [], State.INTERRUPTED) for number in (0, 1)]
     found = study(*broken_off, trial(2, [], State.FAILED), trial(3, [0.5]))
-    assert words.describe_states(found) == "2 trials: 1 complete, 1 failed; 2 more were interrupted and retried"
-    assert words.describe_states(study(broken_off[0])) == "0 trials; 1 more was interrupted and retried"
+    assert words.describe_states(found) == "2 trials: 1 complete, 1 failed; 2 more were interrupted and do not count"
+    assert words.describe_states(study(broken_off[0])) == "0 trials; 1 more was interrupted and does not count"
     assert (cost_of(found).num_trials, cost_of(found).num_finished) == (4, 2)

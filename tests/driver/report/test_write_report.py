@@ -144,9 +144,9 @@ def test_a_trial_that_was_broken_off_and_ran_again_has_not_failed(search, worksp
     of_records = summary_of_records(read_list_acc(workspace), "a search")
     assert [trial.state for trial in of_records.trials] == [State.INTERRUPTED, State.COMPLETE, State.FAILED]
     text = " ".join(text_of(write_report(workspace).read_text(encoding="utf-8")).split())
-    assert "2 trials: 1 complete, 1 failed; 1 more was interrupted and retried" in text
+    assert "2 trials: 1 complete, 1 failed; 1 more was interrupted and does not count" in text
     assert "Finished trials 2 " in text
-    assert "the container was killed; its hyperparameters were retried" in text
+    assert "the container was killed; its hyperparameters get another trial" in text
 
 
 def test_the_page_answers_the_questions(search, workspace, script):
