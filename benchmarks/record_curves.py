@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 
 from one_training import CHECKOUT, accuracies, image_data
-from rml_search.paths import write_atomically
 from rml_search.search_space import spread
+from rml_search.whole_files import write_atomically
 
 OPTIMIZERS, LOSSES = ("adam", "rmsprop", "sgd"), ("bce", "dice")
 SEEDS = (0, 1, 2)

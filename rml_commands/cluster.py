@@ -95,7 +95,7 @@ def search_on_cluster(
     _show_results(search, display)
     if array is not None:
         forget(workspace)
-        tell_end(array, has_enough=progress.tell_news(), show=show)
+        tell_end(array, has_enough=progress.tell_news(), is_fresh=plan.study.is_fresh, show=show)
     display.results(workspace, has_best_model=workspace.best_config.exists())
     if plan.writes_report:
         from rml_report.page import write_report_softly

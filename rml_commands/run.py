@@ -39,6 +39,7 @@ from rml_search.runtime.warm import kept_warm
 from rml_search.space_check import check_space
 from rml_search.study_settings import check_inputs_stay, data_places
 from rml_search.validation import check_validation_fraction, hold_out_validation_images
+from rml_search.whole_files import remove_unfinished_files
 
 if TYPE_CHECKING:
     from rml_optuna import OptunaStudy
@@ -82,6 +83,7 @@ def run_search(
         return
     with only_search_in(workspace):
         ready.runtime.remove_leftovers()
+        remove_unfinished_files(workspace)
         settings = settings_rows(options, plan.study, summary, ready, plan.jobs.num_jobs)
         finish_move_back(workspace)
         # A study that is there is gone on with; anything else that is there makes place.

@@ -23,13 +23,14 @@ from rml_report.plots import draw_plots, plotly_script
 from rml_search.errors import NoResultsError, WriteError
 from rml_search.folder import is_folder_of
 from rml_search.options import SharedChoice
-from rml_search.paths import Workspace, shown, write_atomically
+from rml_search.paths import Workspace, shown
 from rml_search.report.page import Page, render_page
 from rml_search.report.pictures import Gallery, load_gallery
 from rml_search.report.summary import Confirmation, Dimension, State, StudySummary, TrialSummary, Value
 from rml_search.results import TrialRecord, read_list_acc
 from rml_search.run_record import read_runs
 from rml_search.search_space import LEARNING_RATE, SEED
+from rml_search.whole_files import write_atomically
 from rml_shared.records import study_to_read
 from rml_study.storage import STUDY_NAME, database_errors, snapshot
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import SearchOptions
-from rml_search.paths import ModelPaths, Workspace, write_atomically
+from rml_search.paths import ModelPaths, Workspace
 from rml_search.results import TrialRecord, best_records, drop_checkpoints
 from rml_search.trial_config import inference_configuration, network_index
+from rml_search.whole_files import write_atomically
 
 
 def settle_best_model(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 from collections.abc import Iterable, Sequence
@@ -11,10 +10,11 @@ from dataclasses import dataclass, replace
 from rml_search.best_model import file_digest
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import SearchOptions
-from rml_search.paths import Workspace, write_atomically
+from rml_search.paths import Workspace
 from rml_search.results import TrialRecord, best_records
 from rml_search.search_space import SEED, Dimension, IntRange, Value
 from rml_search.trial_config import inference_configuration, network_index
+from rml_search.whole_files import replacing, write_atomically
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,7 @@ def keep_winner(winner: Confirmed, options: SearchOptions, part: Workspace, work
     write_atomically(model.layers, layers)
     write_atomically(model.config, inference_configuration(options, point, workspace, model).to_json())
     if source != model.checkpoint:
-        temporary = model.checkpoint.with_name(f".{model.checkpoint.name}.{os.getpid()}.tmp")
-        shutil.copyfile(source, temporary)
-        temporary.replace(model.checkpoint)
+        with replacing(model.checkpoint) as temporary:
+            shutil.copyfile(source, temporary)
     write_atomically(model.digest, f"{run.checkpoint_sha256}  {model.checkpoint.name}\n")
     shutil.rmtree(part.best_model, ignore_errors=True)

@@ -17,8 +17,9 @@ from rml_search.errors import (
     WorkspaceInUseError,
     WriteError,
 )
-from rml_search.paths import Workspace, shown, write_atomically
+from rml_search.paths import Workspace, shown
 from rml_search.results import finish_move_back, move_aside
+from rml_search.whole_files import write_atomically
 
 
 @contextmanager

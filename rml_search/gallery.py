@@ -6,7 +6,6 @@ Everything is drawn through Matplotlib's objects, without pyplot and its global 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -24,6 +23,7 @@ from rml_search.image_scores import mean_scores, worst_first
 from rml_search.inference import InferenceResult
 from rml_search.paths import Workspace
 from rml_search.predictions import Scores, read_predictions
+from rml_search.whole_files import replacing
 from rmldnn_contract.config import Configuration
 
 __all__ = [
@@ -102,7 +102,8 @@ def draw_gallery(rows: Sequence[GalleryRow], out: Path, *, max_rows: int = 5, or
     figure.savefig(picture, format=out.suffix[1:].lower(), dpi=_DOTS_PER_INCH)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(out, picture.getvalue())
+        with replacing(out) as temporary:
+            temporary.write_bytes(picture.getvalue())
     except OSError as error:
         raise WriteError(f"cannot write {out}: {error.strerror or error}") from error
 
@@ -110,15 +111,6 @@ def draw_gallery(rows: Sequence[GalleryRow], out: Path, *, max_rows: int = 5, or
 def _check_format(out: Path) -> None:
     if out.suffix.lower() not in _FORMATS:
         raise WriteError(f"{out} must end in one of {', '.join(sorted(_FORMATS))}")
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _choose(rows: Sequence[GalleryRow], max_rows: int, order: Order) -> list[GalleryRow]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rml_search.errors import WriteError
-from rml_search.paths import write_atomically
 from rml_search.segmentation_scores import Overlap
+from rml_search.whole_files import write_atomically
 
 #: A name that ends in a number: ``benign (1)``, ``benign_12``, ``scan-007``.
 _NUMBERED = re.compile(r"(?P<stem>.*[^\W\d_])[\W_]*\d+\)?")

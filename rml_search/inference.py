@@ -10,9 +10,10 @@ from pathlib import Path
 
 from rml_search.errors import CheckpointFileError, EngineFailedError, OptionError, WriteError
 from rml_search.mounts import Mount, for_container
-from rml_search.paths import Workspace, shown, write_atomically
+from rml_search.paths import Workspace, shown
 from rml_search.retraining import has_brought_a_model
 from rml_search.runtime.base import EngineExit, EngineRun, Runtime
+from rml_search.whole_files import write_atomically
 from rmldnn_contract.config import Configuration, read_configuration
 from rmldnn_contract.training_log import EpochReader, EpochRecord, Failure, parse_line, without_stamp
 

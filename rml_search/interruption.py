@@ -119,16 +119,18 @@ def interruptions_allowed() -> Iterator[None]:
         _state.depth = depth
 
 
+def how_to_resume(*, is_fresh: bool) -> str:
+    """What a person is told who has stopped a search; ``is_fresh``: with ``--fresh``, which would begin anew."""
+    return f"Run the same command again{' without --fresh' if is_fresh else ''} to resume"
+
+
 @contextmanager
 def resumable(*, is_fresh: bool = False) -> Iterator[None]:
-    """A block that the same command goes on with where a signal has broken it off, which the person is told.
-
-    ``is_fresh``: the command has ``--fresh``, with which it would begin anew.
-    """
+    """A block that the same command goes on with where a signal has broken it off, which the person is told."""
     try:
         yield
     except Interrupted as error:
-        error.advice = f"Run the same command again{' without --fresh' if is_fresh else ''} to resume"
+        error.advice = how_to_resume(is_fresh=is_fresh)
         raise
 
 

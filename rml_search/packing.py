@@ -19,7 +19,7 @@ from rml_search.errors import SearchError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.network_file import network_texts
 from rml_search.options import JobChoice, SearchOptions
-from rml_search.paths import TrialPaths, Workspace, write_atomically
+from rml_search.paths import TrialPaths, Workspace
 from rml_search.results import TrialState, drop_checkpoints
 from rml_search.runtime.base import EngineRun, Runtime
 from rml_search.runtime.warm import kept_warm
@@ -27,6 +27,7 @@ from rml_search.space_check import plain_point
 from rml_search.study import Suggestion
 from rml_search.trial import TrialRunner
 from rml_search.trial_control import TrialControl, Verdict
+from rml_search.whole_files import write_atomically
 from rmldnn_contract.training_log import TrainBatch, parse_line
 
 #: More trials at a time must be faster by this factor: they also wait longer for what others have found.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -268,20 +266,3 @@ def shown(path: Path) -> str:
     """A path as a person would type it: relative to the current folder where it lies below that."""
     whole = path.absolute()
     return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(path)
-
-
-def write_atomically(path: Path, text: str, *, durably: bool = True) -> None:
-    """Writes ``text`` beside ``path`` and renames it, so that a reader sees the old or the new file, whole.
-
-    ``durably`` waits for the disk, against a power failure: milliseconds, for files that cannot be written anew.
-    """
-    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            if durably:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

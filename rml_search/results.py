@@ -20,8 +20,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from rml_search.errors import NoResultsError, WriteError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.interruption import Interrupted, uninterrupted
-from rml_search.paths import TrialPaths, Workspace, shown, write_atomically
+from rml_search.paths import TrialPaths, Workspace, shown
 from rml_search.search_space import LEARNING_RATE, LOSS, OPTIMIZER, Value
+from rml_search.whole_files import write_atomically
 from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_contract.training_log import EpochRecord
 

@@ -16,7 +16,7 @@ from rml_search.limits import Limits
 from rml_search.network_file import network_texts
 from rml_search.observer import SearchObserver
 from rml_search.options import SearchOptions
-from rml_search.paths import Workspace, shown, write_atomically
+from rml_search.paths import Workspace, shown
 from rml_search.results import (
     TrialRecord,
     TrialResult,
@@ -30,6 +30,7 @@ from rml_search.shared_failure import every_trial_would_fail, shared_failure
 from rml_search.study import Study, Suggestion
 from rml_search.trial import TrialRunner
 from rml_search.trial_control import TrialControl, Verdict
+from rml_search.whole_files import write_atomically
 from rmldnn_contract.training_log import EpochRecord
 
 #: How often limits in time are looked at, and the observer is told how far running trials have come.

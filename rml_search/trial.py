@@ -13,13 +13,14 @@ from rml_search.devices import Slot
 from rml_search.driver import this_driver
 from rml_search.mounts import Mount, for_container
 from rml_search.options import SearchOptions
-from rml_search.paths import TrialPaths, Workspace, write_atomically
+from rml_search.paths import TrialPaths, Workspace
 from rml_search.results import TrialResult, TrialState, best_epoch, drop_checkpoints
 from rml_search.runtime.base import EngineExit, EngineRun, Runtime
 from rml_search.search_space import SEED
 from rml_search.study import Suggestion
 from rml_search.trial_config import training_configuration
 from rml_search.trial_control import TrialControl, Verdict
+from rml_search.whole_files import write_atomically
 from rmldnn_contract.exit_status import ConfigurationError
 from rmldnn_contract.training_log import (
     EpochReader,

@@ -98,7 +98,7 @@ class FaultySearch:
         assert file_digest(self.workspace.best_checkpoint) == best.checkpoint_sha256
         assert str(best.epoch_max_acc) in self.workspace.trial(best.number).test_file.read_text().split()
         assert list(self.workspace.trials.glob("*/checkpoints/model_checkpoint_*")) == []
-        assert not list(self.workspace.root.rglob("*.tmp"))
+        assert list(self.workspace.root.rglob("*.tmp")) == []
 
     def engines_left(self) -> int:
         """How many engines outlive the last driver by more than they need to notice."""

@@ -19,7 +19,7 @@ from rml_search.executor.slurm import (
     workers_at_work,
 )
 from rml_search.executor.submission import JobArray
-from rml_search.interruption import STOPPED
+from rml_search.interruption import STOPPED, how_to_resume
 from rml_search.paths import shown
 from rml_search.results import TrialRecord, TrialState, best_record
 
@@ -37,6 +37,9 @@ _START_OF_A_RUN = "Starting with "
 
 #: What it prints when a job goes back into the queue at its time limit.
 _BACK_IN_LINE = "Requeued job "
+
+#: What is above it is a shell's word for a signal.
+_HIGHEST_EXIT_CODE = 128
 
 _SUBMITIT = "submitit "
 _ERROR = "Error: "
@@ -166,6 +169,11 @@ class WorkerFailure:
     words: str
     log: Path
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether a signal has ended it: a person's, a time limit's or another job's, and no error of its own."""
+        return self.exit_code is None or not 0 <= self.exit_code <= _HIGHEST_EXIT_CODE
+
     def __str__(self) -> str:
         return f"{self.words} (log: {shown(self.log)})"
 
@@ -210,8 +218,11 @@ def _last_run(log: Path) -> list[str]:
     return lines[starts[-1] + 1 if starts else 0 :]
 
 
-def tell_end(array: JobArray, *, has_enough: bool, show: Callable[[str], None]) -> None:
+def tell_end(array: JobArray, *, has_enough: bool, is_fresh: bool, show: Callable[[str], None]) -> None:
     """Says which workers have failed, and why others have ended before there were enough trials.
+
+    Args:
+        is_fresh: the command has ``--fresh``, with which it does not go on.
 
     Raises:
         SearchError: all have failed, and there are not enough trials; the exit code is that of the last one.
@@ -220,6 +231,8 @@ def tell_end(array: JobArray, *, has_enough: bool, show: Callable[[str], None]) 
     if len(failed) == array.num_workers and not has_enough:
         which = "the worker" if len(failed) == 1 else f"all {len(failed)} workers"
         message = f"{which} failed{', the last one' if len(failed) > 1 else ''}: {failed[-1]}"
+        if failed[-1].was_stopped:
+            message += f". {how_to_resume(is_fresh=is_fresh)}"
         code = failed[-1].exit_code
         raise EngineFailedError(message, RuntimeUnavailableError.exit_code if code is None else abs(code))
     for failure in failed:

@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from rml_search.paths import Workspace, write_atomically
+from rml_search.paths import Workspace
+from rml_search.whole_files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -148,4 +148,4 @@ def check(workspace: Workspace) -> None:
     epochs = workspace.trial(best.number).test_file.read_text().split()
     assert str(best.epoch_max_acc) in epochs
     assert list(workspace.trials.glob("*/checkpoints/model_checkpoint_*")) == []
-    assert not list(workspace.root.rglob("*.tmp"))
+    assert list(workspace.root.rglob("*.tmp")) == []

@@ -275,10 +275,10 @@ def test_a_cancelled_job_leaves_no_process_and_the_same_command_goes_on(type_in,
     process = type_in(1, 120)
     assert wait_for_run(workspace, 1) == "0"
     subprocess.run(["scancel", *squeue()], check=True)
-    assert (
-        finish(process, code=143)
-        .splitlines()[-1]
-        .startswith("Error: the worker failed: stopped by SIGTERM; finished work is kept. Run the same command again")
+    assert re.fullmatch(
+        r"Error: the worker failed: stopped by SIGTERM; finished work is kept \(log: slurm/\d+_0_log.out\). "
+        r"Run the same command again to resume",
+        finish(process, code=143).splitlines()[-1],
     )
     wait_for(lambda: processes_in(workspace) == [])
     finish(type_in(1, 120))

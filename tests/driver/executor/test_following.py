@@ -103,13 +103,13 @@ def test_a_worker_that_waited_after_its_time_limit_has_not_failed_when_all_trial
     write_end(array, 0, f"{RUN}Stopped by SIGTERM; finished work is kept\n{requeued}", None)
     write_end(array, 1, f"{RUN}{END}", 0)
     told: list[str] = []
-    tell_end(array, has_enough=True, show=told.append)
+    tell_end(array, has_enough=True, is_fresh=False, show=told.append)
     assert told == []
-    tell_end(array, has_enough=False, show=told.append)
+    tell_end(array, has_enough=False, is_fresh=False, show=told.append)
     assert len(told) == 1
     assert told[0].startswith("Worker 0 failed: stopped by SIGTERM; finished work is kept (log: ")
     write_end(array, 0, f"{RUN}{requeued}{RUN}Error: no GPU here\n", None)  # its next run was ended, not its waiting
-    tell_end(array, has_enough=True, show=told.append)
+    tell_end(array, has_enough=True, is_fresh=False, show=told.append)
     assert told[1].startswith("Worker 0 failed: no GPU here")
 
 
@@ -141,17 +141,27 @@ def test_all_workers_failed_is_one_line_with_the_last_ones_exit_code(array):
     write_end(array, 0, f"{RUN}Error: no GPU here\n{END}", 69)
     write_end(array, 1, f"{RUN}Error: no network file\n{END}", 66)
     with pytest.raises(EngineFailedError) as caught:
-        tell_end(array, has_enough=False, show=lambda _text: None)
+        tell_end(array, has_enough=False, is_fresh=False, show=lambda _text: None)
     assert str(caught.value).startswith("all 2 workers failed, the last one: no network file (log: ")
     assert str(caught.value).endswith("slurm/7_1_0_log.out)")
     assert caught.value.exit_code == 66
+
+
+@pytest.mark.parametrize("exit_code", [143, -9, None])
+@pytest.mark.parametrize(("is_fresh", "words"), [(False, "again to"), (True, "again without --fresh to")])
+def test_who_has_cancelled_the_workers_is_told_how_to_resume(array, exit_code, is_fresh, words):
+    for index in range(2):
+        write_end(array, index, f"{RUN}Stopped by SIGTERM; finished work is kept. Run it\n", exit_code)
+    with pytest.raises(EngineFailedError) as caught:
+        tell_end(array, has_enough=False, is_fresh=is_fresh, show=lambda _text: None)
+    assert str(caught.value).endswith(f"slurm/7_1_0_log.out). Run the same command {words} resume")
 
 
 def test_one_failure_is_told_and_so_is_an_early_end(array):
     write_end(array, 0, f"{RUN}The search ended before 3 trials: time limit of 5 s reached (--timeout)\n{END}", 0)
     write_end(array, 1, RUN, -9)
     told: list[str] = []
-    tell_end(array, has_enough=False, show=told.append)
+    tell_end(array, has_enough=False, is_fresh=False, show=told.append)
     assert told[0].startswith("Worker 1 failed: it was stopped by SIGKILL (log: ")
     assert told[1:] == ["The search ended before 3 trials: time limit of 5 s reached (--timeout)"]
 
