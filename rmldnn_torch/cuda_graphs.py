@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -53,6 +53,9 @@ class Recorder(Protocol):
 
         Raises RuntimeError where that cannot be recorded; then what was recorded before cannot be replayed any more.
         """
+
+    def begin_anew(self) -> None:
+        """What follows shares no memory with earlier recordings, of which none may be left."""
 
     def random_state(self) -> Tensor:
         """The state of the device's random numbers."""
@@ -97,6 +100,10 @@ class CudaGraphs:
         self._pool = graph.pool()
         return Recording(outputs, graph.replay)
 
+    def begin_anew(self) -> None:
+        """A pool of which no graph is left cannot take another one."""
+        self._pool = None
+
     def random_state(self) -> Tensor:
         """Of this device."""
         return torch.cuda.get_rng_state(self._device)
@@ -118,14 +125,25 @@ class CudaGraphs:
 
 
 @dataclass(frozen=True)
-class _Step:
-    """A recorded step: a batch in fixed memory, and the parameters whose gradients follow the loss in the outputs."""
+class Step:
+    """A recorded step: a batch in fixed memory, and the parameters whose gradients follow the loss in the outputs.
+
+    Attributes:
+        addresses: where the parameters lay.
+    """
 
     batch: Batch
     parameters: Sequence[nn.Parameter]
+    addresses: Sequence[int]
     recording: Recording
 
+    @property
+    def holds(self) -> bool:
+        """Whether the parameters are still where the recording looks for them."""
+        return _addresses(self.parameters) == self.addresses
+
     def compute(self, batch: Batch) -> Tensor:
+        """Leaves the gradients of a batch of the recorded shape in the parameters, and gives its loss."""
         self.batch.inputs.copy_(batch.inputs)
         if self.batch.targets is not None and batch.targets is not None:
             self.batch.targets.copy_(batch.targets)
@@ -134,6 +152,24 @@ class _Step:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         return loss
+
+
+def _addresses(parameters: Sequence[nn.Parameter]) -> Sequence[int]:
+    return [parameter.data_ptr() for parameter in parameters]
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """What records the steps of one network and one loss.
+
+    Attributes:
+        steps: those that there are, by the shape of their batches; of earlier runs too, where a worker keeps them.
+        make_room: is told of the first batch of a shape of which there is none.
+    """
+
+    recorder: Recorder
+    steps: dict[object, Step] = field(default_factory=dict)
+    make_room: Callable[[Batch], None] = lambda _batch: None
 
 
 @dataclass(frozen=True)
@@ -149,56 +185,79 @@ class RecordedGradients:
 
     The first batches of a shape are computed without one; then one is recorded. It is used only if it gives the loss
     and the gradients of the next batch as they come without it; if it does not, or if the step cannot be recorded,
-    all batches are computed as ever.
+    all batches are computed as ever. Recordings of earlier runs are held against the first batch of their shape in
+    the same way.
 
     Args:
         compute: leaves the gradients of a batch in the parameters, which have none before, and gives its loss.
         network: whose parameters and buffers these are.
-        recorder: of the network's device.
+        recordings: of the network's device.
         tell: is told in a sentence what has become of a recording.
     """
 
     def __init__(
-        self, compute: Callable[[Batch], Tensor], network: nn.Module, recorder: Recorder, tell: Callable[[str], None]
+        self,
+        compute: Callable[[Batch], Tensor],
+        network: nn.Module,
+        recordings: Recordings,
+        tell: Callable[[str], None],
     ) -> None:
         self._compute = compute
         self._network = network
-        self._recorder = recorder
+        self._recordings = recordings
+        self._recorder = recordings.recorder
         self._tell = tell
         self._may_record = True
         self._seen: Counter[object] = Counter()
-        self._steps: dict[object, _Step] = {}
+        self._steps = recordings.steps
+        self._trusted: set[object] = set()
 
     def __call__(self, batch: Batch) -> Tensor:
         """The loss, a scalar that holds until the next call; likewise the gradients that it leaves."""
         shape = _shape(batch)
-        if shape in self._steps:
-            return self._steps[shape].compute(batch)
+        step = self._steps.get(shape)
+        if step is not None and not step.holds:
+            self._drop_all()
+            step = None
+            self._give_up("the weights have moved")
+        if step is not None and shape in self._trusted:
+            return step.compute(batch)
+        if not self._seen[shape]:
+            self._recordings.make_room(batch)
         self._seen[shape] += 1
+        if step is not None:
+            return self._compute_and_compare(batch, step)
         if not self._may_record or self._seen[shape] <= WARM_UP_BATCHES:
             return self._compute(batch)
-        return self._compute_and_record(batch)
+        return self._compute_and_compare(batch, None)
 
-    def _compute_and_record(self, batch: Batch) -> Tensor:
+    def _compute_and_compare(self, batch: Batch, kept: Step | None) -> Tensor:
+        """Computes a batch, and does so again with the step that an earlier run has kept, or with a new one."""
         before = self._state()
         loss = self._compute(batch)
         gradients = self._gradients()
         after = self._state()
-        step = self._record(batch, list(gradients))
+        step = kept or self._record(batch, list(gradients))
         if step is not None:
             self._restore(before)
             recorded_loss = step.compute(batch)
             if _agree(loss, recorded_loss, gradients):
-                self._tell(f"Recorded the step of batches of {len(batch)} as a CUDA graph")
+                self._tell(
+                    f"{'Recorded' if kept is None else 'Found'} the step of batches of {len(batch)} as a CUDA graph"
+                )
                 self._steps[_shape(batch)] = step
+                self._trusted.add(_shape(batch))
                 return recorded_loss
-            self._give_up("it gave other numbers")
+            if kept is None:
+                self._give_up("it gave other numbers")
+            else:  # new ones may do better
+                self._drop_all()
         self._restore(after)
         for parameter in self._network.parameters():
             parameter.grad = gradients.get(parameter)
         return loss
 
-    def _record(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> _Step | None:
+    def _record(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> Step | None:
         """Not the batch itself is recorded: numbers that come from it and not from its place would go unnoticed."""
         targets = None if batch.targets is None else torch.zeros_like(batch.targets)
         blank = replace(batch, inputs=torch.zeros_like(batch.inputs), targets=targets)
@@ -213,11 +272,15 @@ class RecordedGradients:
             self._give_up("the memory does not suffice")
             return None
         try:
-            return _Step(blank, parameters, self._recorder.record(work))
+            return Step(blank, parameters, _addresses(parameters), self._recorder.record(work))
         except RuntimeError as error:
-            self._steps.clear()
+            self._drop_all()
             self._give_up(str(error).strip().partition("\n")[0])
             return None
+
+    def _drop_all(self) -> None:
+        self._steps.clear()
+        self._recorder.begin_anew()
 
     def _give_up(self, reason: str) -> None:
         self._may_record = False

@@ -13,13 +13,14 @@ from rmldnn_contract.exit_status import CheckpointError
 from rmldnn_contract.optimizer import Hessian
 from rmldnn_contract.training_log import Finished
 from rmldnn_torch import __version__
-from rmldnn_torch.cuda_graphs import CudaGraphs, Recorder
+from rmldnn_torch.cuda_graphs import CudaGraphs, Recorder, Recordings
 from rmldnn_torch.data import DataSettings
 from rmldnn_torch.datasets import check_data_is_supported, open_test_data, open_training_data
 from rmldnn_torch.devices import describe_device, select_device
 from rmldnn_torch.distributed import Processes, gradient_reducer, join_processes
 from rmldnn_torch.evaluation import Evaluator, prediction_outputs
 from rmldnn_torch.graph_drawing import drawing_path, write_drawing
+from rmldnn_torch.kept_network import kept_network
 from rmldnn_torch.keras_graph import count_operations, read_network
 from rmldnn_torch.launch import Launch
 from rmldnn_torch.log import Histories, Log, Reporter
@@ -29,9 +30,10 @@ from rmldnn_torch.optimizers import Optimization, build_optimization
 from rmldnn_torch.options import Options
 from rmldnn_torch.precision import Arithmetic, choose_arithmetic
 from rmldnn_torch.shapes import ShapeCheck, num_axes
+from rmldnn_torch.shared_samples import store
 from rmldnn_torch.task import Task
 from rmldnn_torch.trainer import Trainer
-from rmldnn_torch.weights import LoadReport, load_checkpoint
+from rmldnn_torch.weights import LoadReport, assign
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def _execute(context: _Context) -> None:
     )
     training = open_training_data(document.data, settings, log)
     test = open_test_data(document.data, settings, log)
+    store.free_the_device()
     if context.device.type == "cuda":
         log.line("*** CUDA available! Will train on GPU ***")
     # Each process has its own dropout; the first one draws what a single one would.
@@ -105,9 +108,9 @@ def _execute(context: _Context) -> None:
         outputs = prediction_outputs(document.data, processes.share.rank)
         evaluator = None if test is None else Evaluator(task, test, processes, reporter, outputs)
         if training is not None and optimization is not None:
-            recorder = _open_recorder(context, optimization)
+            recordings = _recordings(context, task)
             trainer = Trainer(
-                task, training, optimization, evaluator, processes, reporter, document.checkpoints, recorder
+                task, training, optimization, evaluator, processes, reporter, document.checkpoints, recordings
             )
             trainer.train(document.num_epochs)
         elif evaluator is not None:
@@ -143,14 +146,18 @@ def _build_network(context: _Context) -> Network:
         write_drawing(drawing_path(context.document.outfile), network)
     path = context.document.checkpoints.load
     if path is not None:
-        report = load_checkpoint(Path(path), network)
+        report = assign(kept_network.read_once(Path(path), network), Path(path), network)
         _tell_loading(path, report, context.log)
         if report.missing and context.document.data.input_path is None:
             raise CheckpointError(
                 f"{path} lacks {len(report.missing)} weights of the network, {report.missing[0]} among them: without "
                 "training they would stay random; load the checkpoint of this network"
             )
-    return place(network, context.device)
+    if not _records(context):
+        kept_network.forget()
+        return place(network, context.device)
+    taken_over = kept_network.take_over(network, context.device)
+    return place(network, context.device) if taken_over is network else taken_over
 
 
 def place(network: Network, device: torch.device) -> Network:
@@ -182,14 +189,23 @@ def _build_optimization(context: _Context, network: Network) -> Optimization | N
     return build_optimization(document, network.parameters())
 
 
-def _open_recorder(context: _Context, optimization: Optimization) -> Recorder | None:
-    """What records the training step where that is asked for and possible.
+def _records(context: _Context) -> bool:
+    """Whether training steps are to be recorded, and can be.
 
     An optimizer that searches draws the same random numbers again for each of its looks, a recording new ones.
     """
-    if not context.options.cuda_graphs or optimization.searches or context.processes.share.num_processes > 1:
+    is_asked_for = context.options.cuda_graphs and context.processes.share.num_processes == 1
+    return is_asked_for and not isinstance(context.document.optimizer, Hessian | None)
+
+
+def _recordings(context: _Context, task: Task) -> Recordings | None:
+    """Of the steps that this run may have in common with others of the same worker."""
+    recorder = recorder_of(context.device) if _records(context) else None
+    if recorder is None:
         return None
-    return recorder_of(context.device)
+    loss = None if context.document.loss is None else context.document.loss.model_dump_json()
+    about = (loss, task.ignore_index, task.arithmetic.precision, context.options.deterministic)
+    return kept_network.recordings(task.network, context.device, recorder, about)
 
 
 def recorder_of(device: torch.device) -> Recorder | None:

@@ -24,6 +24,7 @@ from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_torch.checkpoint_writer import CheckpointWriter
 from rmldnn_torch.command_line import main
 from rmldnn_torch.cuda_graphs import CudaGraphs
+from rmldnn_torch.kept_network import kept_network
 from rmldnn_torch.shared_samples import store
 from rmldnn_torch.termination import Terminated, end_on_signals
 from rmldnn_torch.worker import Request, direct_output, receive_request
@@ -36,7 +37,7 @@ _STOP_BYTES = 4096
 
 def serve_in_process(driver: socket.socket) -> None:
     """Carries out requests until the other end is closed."""
-    store.is_of_the_worker = True
+    store.is_of_the_worker = kept_network.is_of_the_worker = True
     nowhere = os.open(os.devnull, os.O_WRONLY)
     while (request := receive_request(driver)) is not None:
         direct_output(request.output)
@@ -63,6 +64,7 @@ def _refuse_requests(driver: socket.socket) -> None:
 
 def _run(request: Request, driver: socket.socket) -> int:
     undo = end_on_signals()
+    store.begin_run()
     try:
         with _environment(request.environment), _listening(driver):
             return main(request.arguments)

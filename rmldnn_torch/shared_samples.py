@@ -2,7 +2,7 @@
 
 Where each run is a process of its own, it writes the samples that it has decoded to a file that has no name and lies
 in memory, and hands that file to the worker, from which the next run inherits it. Where runs follow one another in the
-worker itself, the samples stay. In any other process nothing is kept.
+worker itself, the samples stay, those of the last run on its device too. In any other process nothing is kept.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class SampleStore:
     is_of_the_worker: bool = False
     _samples: OrderedDict[str, Samples] = field(default_factory=OrderedDict)
     _files: OrderedDict[str, _File] = field(default_factory=OrderedDict)
+    _on_device: dict[tuple[str, torch.device], Samples] = field(default_factory=dict)
+    _in_use: set[tuple[str, torch.device]] = field(default_factory=set)
 
     def keep(self, key: str, shape: Sequence[int], descriptor: int) -> None:
         """Takes over a file from a run; the oldest goes when there are too many."""
@@ -96,6 +98,25 @@ class SampleStore:
             finally:
                 os.close(descriptor)
 
+    def begin_run(self) -> None:
+        """Nothing on the device is in use."""
+        self._in_use.clear()
+
+    def place(self, key: str, device: torch.device, get: Callable[[], Samples]) -> Samples:
+        """What ``get`` gives, on the device, where the worker keeps it unless that is the processor."""
+        if device.type == "cpu" or not self.is_of_the_worker:
+            return _placed(get(), device)
+        self._in_use.add((key, device))
+        if (key, device) not in self._on_device:
+            samples = get()
+            self.free_the_device()  # first, so that both are never there together
+            self._on_device[key, device] = _placed(samples, device)
+        return self._on_device[key, device]
+
+    def free_the_device(self) -> None:
+        """Lets go of what earlier runs have left on the device and this one has not asked for."""
+        self._on_device = {place: samples for place, samples in self._on_device.items() if place in self._in_use}
+
     def _has_room_for(self, num_bytes: int) -> bool:
         """Whether the worker would keep no more than half of what is free without all that it keeps."""
         kept = sum(math.prod(file.shape) for file in self._files.values())
@@ -107,27 +128,40 @@ def _num_bytes(samples: Samples) -> int:
     return sum(sample.nbytes for sample in ([samples] if isinstance(samples, Tensor) else samples))
 
 
+def _placed(samples: Samples, device: torch.device) -> Samples:
+    if device.type == "cpu":
+        return samples
+    return samples.to(device) if isinstance(samples, Tensor) else [sample.to(device) for sample in samples]
+
+
 #: Of this process; the worker and its runs give it meaning.
 store = SampleStore()
 
 
-def decoded_once(paths: Sequence[Path], recipe: str, decode: Callable[[], Samples]) -> Samples:
+def decoded_once(
+    paths: Sequence[Path], recipe: str | None, decode: Callable[[], Samples], device: torch.device
+) -> Samples:
     """What ``decode`` gives, or what it gave an earlier run for the same, unchanged files and the same ``recipe``.
 
-    Nobody may write into it.
+    It is on the device. Nobody may write into it. Without a recipe nothing is kept.
     """
-    if store.worker is None and not store.is_of_the_worker:
-        return decode()
-    key = _key(paths, recipe)
-    kept = store.find(key)
-    if kept is not None:
-        return kept
-    samples = decode()
-    store.hand_over(key, samples)
-    return samples
+    if recipe is None or (store.worker is None and not store.is_of_the_worker):
+        return _placed(decode(), device)
+    key = key_of(paths, recipe)
+
+    def get() -> Samples:
+        kept = store.find(key)
+        if kept is not None:
+            return kept
+        samples = decode()
+        store.hand_over(key, samples)
+        return samples
+
+    return store.place(key, device, get)
 
 
-def _key(paths: Sequence[Path], recipe: str) -> str:
+def key_of(paths: Sequence[Path], recipe: str) -> str:
+    """Another one when a file or the recipe is."""
     digest = hashlib.sha256(recipe.encode())
     for path in paths:
         about = path.stat() if path.exists() else None  # a missing file is an error that decoding tells better

@@ -110,11 +110,7 @@ class FileSource(Generic[F]):
 
     def _read_everything(self, device: torch.device, recipe: str | None) -> Samples:
         try:
-            if recipe is None:
-                kept = self._read_now()
-            else:
-                kept = decoded_once([file.path for file in self._files], recipe, self._read_now)
-            return kept.to(device) if isinstance(kept, Tensor) else [sample.to(device) for sample in kept]
+            return decoded_once([file.path for file in self._files], recipe, self._read_now, device)
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and _CPU_ALLOCATOR not in str(error):
                 raise

@@ -16,7 +16,7 @@ from rmldnn_contract.config import Checkpoints
 from rmldnn_contract.exit_status import DataError, DivergedError
 from rmldnn_contract.training_log import TrainBatch
 from rmldnn_torch.checkpoint_writer import CheckpointWriter
-from rmldnn_torch.cuda_graphs import RecordedGradients, Recorder
+from rmldnn_torch.cuda_graphs import RecordedGradients, Recordings
 from rmldnn_torch.data import Batch, Loader
 from rmldnn_torch.distributed import Processes
 from rmldnn_torch.evaluation import Evaluator
@@ -35,7 +35,7 @@ class Trainer:
         loader: the training samples.
         evaluator: judges the network after each epoch; None without test samples.
         checkpoints: where, and after how many epochs each, the weights are saved.
-        recorder: what records the training step, to repeat it by one launch; None where every step is computed anew.
+        recordings: of the training step, which repeat it by one launch; None where every step is computed anew.
     """
 
     task: Task
@@ -45,7 +45,7 @@ class Trainer:
     processes: Processes
     reporter: Reporter
     checkpoints: Checkpoints
-    recorder: Recorder | None = None
+    recordings: Recordings | None = None
 
     def train(self, num_epochs: int) -> None:
         """Runs all epochs.
@@ -88,9 +88,9 @@ class Trainer:
     @cached_property
     def _propagate(self) -> Callable[[Batch], Tensor]:
         """Leaves the gradients of this process's part of a batch in the parameters, and gives its loss."""
-        if self.recorder is None:
+        if self.recordings is None:
             return self._propagate_eagerly
-        return RecordedGradients(self._propagate_eagerly, self.task.network, self.recorder, self.reporter.log.line)
+        return RecordedGradients(self._propagate_eagerly, self.task.network, self.recordings, self.reporter.log.line)
 
     def _propagate_eagerly(self, batch: Batch) -> Tensor:
         loss = self._compute_loss(batch)

@@ -93,40 +93,61 @@ def write_checkpoint(path: Path, weights: Mapping[str, Tensor], network_name: st
         torch.save(document, file)
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds for a network.
+
+    Attributes:
+        epoch: as in :class:`LoadReport`.
+        expected: the name that each of the network's weights has in such a file, by its name in the network.
+    """
+
+    kind: FileKind
+    epoch: int | None
+    weights: Sequence[FileWeight]
+    expected: Mapping[str, str]
+
+
 def load_checkpoint(path: Path, network: Network) -> LoadReport:
     """Give ``network`` the weights in the file, matched by name; what does not match keeps its value.
+
+    Raises ``CheckpointError`` as :func:`read_checkpoint` does, and for a file of another network (nothing in it
+    matches).
+    """
+    return assign(read_checkpoint(path, network), path, network)
+
+
+def read_checkpoint(path: Path, network: Network) -> Checkpoint:
+    """What the file holds for ``network``, which stays as it is.
 
     Takes our own ``.pt`` (or a bare state_dict saved by torch), RocketML's (a module saved by libtorch, or by
     ``torch.jit.save``), and Keras's ``.h5``, weights only or a whole model.
 
-    Raises ``CheckpointError`` for a file that is missing, damaged, of another kind, or of another network (nothing
-    in it matches).
+    Raises ``CheckpointError`` for a file that is missing, damaged or of another kind.
     """
-    kind: FileKind = "h5" if _read_signature(path) == _HDF5_SIGNATURE else "pt"
-    state = network.state_dict()
-    if kind == "h5":
-        epoch, expected = None, expected_file_names(network)
-        weights = read_keras_weights(path, network)
-    else:
-        epoch, weights = _read_torch_file(path)
-        expected = {name: name for name in state}
-    report = _assign(state, weights, kind, epoch, expected)
+    if _read_signature(path) == _HDF5_SIGNATURE:
+        return Checkpoint("h5", None, read_keras_weights(path, network), expected_file_names(network))
+    epoch, weights = _read_torch_file(path)
+    return Checkpoint("pt", epoch, weights, {name: name for name in network.state_dict()})
+
+
+def assign(checkpoint: Checkpoint, path: Path, network: Network) -> LoadReport:
+    """Give ``network`` the weights that were read of ``path`` for it.
+
+    Raises ``CheckpointError`` if nothing matches.
+    """
+    report = _assign(network.state_dict(), checkpoint)
     if not report.loaded:
         raise CheckpointError(
             f"{str(path)!r} is no checkpoint of the network {network.graph.name!r}: "
-            f"none of its {len(weights)} weights fits"
+            f"none of its {len(checkpoint.weights)} weights fits"
         )
     return report
 
 
-def _assign(
-    state: Mapping[str, Tensor],
-    weights: Sequence[FileWeight],
-    kind: FileKind,
-    epoch: int | None,
-    expected: Mapping[str, str],
-) -> LoadReport:
-    """Copy what fits into ``state``; ``expected`` maps each name that the file may have to its name there."""
+def _assign(state: Mapping[str, Tensor], checkpoint: Checkpoint) -> LoadReport:
+    """Copy what fits into ``state``."""
+    weights = checkpoint.weights
     values = {weight.name: weight.value for weight in weights if weight.value is not None}
     mismatched = tuple(_mismatches(state, weights))
     # A layer is taken whole or not at all: half a trained layer is worth less than none.
@@ -138,10 +159,10 @@ def _assign(
     only_in_file = [
         (weight.name, weight.file_name) for weight in weights if weight.value is None or weight.name not in state
     ]
-    only_here = [(name, file_name) for name, file_name in expected.items() if name not in values]
+    only_here = [(name, file_name) for name, file_name in checkpoint.expected.items() if name not in values]
     return LoadReport(
-        kind=kind,
-        epoch=epoch,
+        kind=checkpoint.kind,
+        epoch=checkpoint.epoch,
         loaded=loaded,
         skipped=(*only_in_file, *only_here),
         mismatched=mismatched,

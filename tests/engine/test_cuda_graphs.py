@@ -38,11 +38,17 @@ class Repeater:
         self._has_room = has_room
         self._change = change
         self.num_replays = 0
+        self.num_recordings = 0
+        self.num_beginnings = 0
 
     def has_room(self) -> bool:
         return self._has_room
 
+    def begin_anew(self) -> None:
+        self.num_beginnings += 1
+
     def record(self, work: Work) -> Recording:
+        self.num_recordings += 1
         outputs = tuple(output.clone() for output in work())
 
         def replay() -> None:
@@ -73,12 +79,10 @@ class UnableAtTheSecond(Repeater):
     def __init__(self) -> None:
         super().__init__()
         self._has_failed = False
-        self._num_recordings = 0
 
     def record(self, work: Work) -> Recording:
         recording = super().record(work)
-        self._num_recordings += 1
-        if self._num_recordings == 2:
+        if self.num_recordings == 2:
             self._has_failed = True
             raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
 

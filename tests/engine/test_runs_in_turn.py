@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from rmldnn_contract.training_log import without_stamp
 from rmldnn_torch import runs_in_turn
 from rmldnn_torch.worker import read_status, send_request, send_stop
+
+from .conftest import convolution, layers_of
+from .test_trainer import Written, numbers_only
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -118,6 +122,35 @@ worker.work(socket.socket(fileno=given), in_process=True)
             with pytest.raises(BrokenPipeError):
                 send_request(ours, [], {}, output.fileno())
     assert process.wait(20) == (0 if answer else status)
+
+
+def test_a_worker_keeps_the_recorded_steps_for_its_next_run(written: Written) -> None:
+    """On a stand-in for a GPU's recorder, which makes a recording of 24 images, three to a batch, in each process."""
+    document = written({"layers": layers_of(convolution("conv1", 4, "relu")), "data.batch_size": 3})
+    program = f"""
+from rmldnn_torch import run
+from tests.engine.test_cuda_graphs import Repeater
+run.recorder_of = lambda device: Repeater()
+os.chdir({str(document.parent)!r})
+worker.work(socket.socket(fileno=given), in_process=True)
+"""
+    outputs = []
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        process = start(program, theirs.fileno())
+        theirs.close()
+        for number in range(3):
+            with (document.parent / f"output_{number}").open("w+b") as output:
+                send_request(ours, [f"--config={document}", "--cuda-graphs"], {}, output.fileno())
+                assert read_status(ours.recv(4096)) == 0
+                output.seek(0)
+                outputs.append([without_stamp(line) for line in output.read().decode().splitlines()])
+        ours.close()
+        assert process.wait(20) == 0
+    words = [[line for line in lines if line.endswith(" as a CUDA graph")] for lines in outputs]
+    assert words == [[f"{verb} the step of batches of 3 as a CUDA graph"] for verb in ("Recorded", "Found", "Found")]
+    others = [numbers_only([line for line in lines if line not in words[0] + words[1]]) for lines in outputs]
+    assert others[0] == others[1] == others[2]
 
 
 def test_the_last_answer_arrives_also_after_a_stop_that_came_too_late() -> None:
