@@ -39,6 +39,7 @@ from rml_optuna import OptunaStudy
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import PrunerName, SamplerName, SearchOptions
 from rml_search.results import TrialResult, TrialState
+from rml_search.search_space import Choices, Dimension
 from rml_search.study import Suggestion
 from rml_study.samplers import build_pruner
 from rmldnn_contract.training_log import EpochRecord
@@ -54,34 +55,44 @@ class Way:
     pruner: PrunerName
 
 
+_AUGMENTED = Dimension("augmented", "data.transforms", Choices((False, True)))
+
 TUTORIAL = Way(SamplerName.TPE, PrunerName.NONE)
 
 
 @dataclass(frozen=True)
 class Curves:
-    """The accuracies of every epoch, by optimizer and loss, then by learning rate, then by seed."""
+    """The accuracies of every epoch, by optimizer, loss and augmentation, then by learning rate, then by seed."""
 
-    by_choice: dict[tuple[str, str], dict[float, dict[int, Curve]]]
+    by_choice: dict[tuple[str, str, bool], dict[float, dict[int, Curve]]]
 
     @classmethod
     def read(cls, path: Path) -> Curves:
         """The file that ``record_curves.py`` writes; seeds that lack a curve of the grid are left out."""
-        by_choice: dict[tuple[str, str], dict[float, dict[int, Curve]]] = {}
+        by_choice: dict[tuple[str, str, bool], dict[float, dict[int, Curve]]] = {}
         recorded = json.loads(path.read_text(encoding="utf-8"))
         num_curves = [curve["seed"] for curve in recorded]
         whole = {seed for seed in num_curves if num_curves.count(seed) == max(map(num_curves.count, num_curves))}
         for curve in recorded:
             if curve["seed"] in whole:
-                by_rate = by_choice.setdefault((curve["optimizer"], curve["loss"]), {})
+                by_rate = by_choice.setdefault((curve["optimizer"], curve["loss"], "augmented" in curve), {})
                 by_rate.setdefault(curve["learning_rate"], {})[curve["seed"]] = curve["accuracies"]
         return cls(by_choice)
 
     def options(self, num_trials: int, seed: int) -> SearchOptions:
         """A search over what was recorded."""
-        optimizers, losses = (tuple(sorted(set(names))) for names in zip(*self.by_choice, strict=True))
+        optimizers, losses, augmented = (tuple(sorted(set(values))) for values in zip(*self.by_choice, strict=True))
         rates = sorted(self._some)
         return SearchOptions(
-            num_trials, self.num_epochs, optimizers, losses, (Path("-"),), Path("-"), (rates[0], rates[-1]), seed=seed
+            num_trials,
+            self.num_epochs,
+            optimizers,
+            losses,
+            (Path("-"),),
+            Path("-"),
+            (rates[0], rates[-1]),
+            seed=seed,
+            dimensions=(_AUGMENTED,) if len(augmented) > 1 else (),
         )
 
     @property
@@ -98,7 +109,7 @@ class Curves:
 
     def of(self, point: Hyperparameters, seed: int) -> Curve:
         """The curve of one seed at that point, between two recorded learning rates by interpolation."""
-        by_rate = self.by_choice[point.optimizer, point.loss]
+        by_rate = self.by_choice[point.optimizer, point.loss, point.point.get(_AUGMENTED.name, False)]
         rates = sorted(by_rate)
         if len(rates) == 1:
             return by_rate[rates[0]][seed]

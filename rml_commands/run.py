@@ -129,6 +129,7 @@ def _search_with_others(run: _Run, shared: SharedChoice, settings: Sequence[tupl
     try:
         with one_of_several_in(run.workspace, study.identity, run.display.say):
             run.runtime.remove_leftovers(is_gone)
+            remove_unfinished_files(run.workspace, is_shared=True)
             with kept_warm(run.runtime) as runtime, resumable(is_fresh=run.plan.study.is_fresh):
                 _search(replace(run, runtime=runtime), study, settings)
     finally:

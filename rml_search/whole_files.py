@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 from rml_search.paths import Workspace
 
 _UNFINISHED = re.compile(r"\..+\.(?P<process>[0-9]+)\.tmp")
+
+#: Writing one takes seconds; clocks of machines that share a folder may differ by more.
+_OLD_SECONDS = 24 * 3600.0
 
 
 @contextmanager
@@ -38,20 +42,33 @@ def write_atomically(path: Path, text: str, *, durably: bool = True) -> None:
             os.fsync(file.fileno())
 
 
-def remove_unfinished_files(workspace: Workspace) -> None:
-    """Removes what processes of this machine that were killed have left half-written among the results.
+def remove_unfinished_files(workspace: Workspace, *, is_shared: bool = False) -> None:
+    """Removes what processes that were killed have left half-written among the results; data are not looked through.
 
-    For who holds the working directory, since then no other machine writes there. The data are not looked through.
+    Args:
+        is_shared: others may be writing there now, on other machines or in containers, so only old files go. Else the
+            caller holds the working directory, and whatever a process of this machine has left goes.
     """
-    places = [workspace.root, workspace.trials, *workspace.trials.glob("*/"), workspace.report]
+    places = [workspace.trials, *workspace.trials.glob("*/"), workspace.report]
     for top in (workspace.best_model, workspace.confirmations):
         places += [top, *top.rglob("*/")]
-    for place in places:
-        for path in place.glob(f".*.{platform.node()}.*.tmp"):
-            match = _UNFINISHED.fullmatch(path.name)
-            if match is not None and not _is_running(int(match["process"])):
-                with contextlib.suppress(OSError):  # it harms nobody
-                    path.unlink()
+    found = [path for place in places for path in place.glob(".*.tmp")]
+    found += workspace.root.glob(f".{workspace.list_acc.name}.*.tmp")  # what else is there may be the person's own
+    for path in found:
+        match = _UNFINISHED.fullmatch(path.name)
+        if match is not None and (_is_old(path) or (not is_shared and _is_of_the_dead(path, match["process"]))):
+            with contextlib.suppress(OSError):  # it harms nobody
+                path.unlink()
+
+
+def _is_old(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return time.time() - path.stat().st_mtime > _OLD_SECONDS
+    return False
+
+
+def _is_of_the_dead(path: Path, process: str) -> bool:
+    return path.name.endswith(f".{platform.node()}.{process}.tmp") and not _is_running(int(process))
 
 
 def _is_running(process: int) -> bool:

@@ -7,6 +7,7 @@ import platform
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,7 @@ def test_all_else_stays(tmp_path: Path) -> None:
         tmp_path / f".list_acc.json.{NODE}.{os.getpid()}.tmp",
         tmp_path / f".list_acc.json.{NODE}.1.tmp",
         tmp_path / f".list_acc.json.not-{NODE}.{ended}.tmp",
+        tmp_path / f".notes.json.{NODE}.{ended}.tmp",
         tmp_path / f"notes.{NODE}.{ended}.tmp",
         tmp_path / f".notes.{NODE}.first.tmp",
         tmp_path / ".notes.tmp",
@@ -87,6 +89,20 @@ def test_all_else_stays(tmp_path: Path) -> None:
         path.write_text("")
     remove_unfinished_files(workspace)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(staying)
+
+
+def test_where_others_write_too_only_old_files_go(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    ended = killed_while_it_wrote(workspace.list_acc)
+    left = {node: tmp_path / f".list_acc.json.{node}.{ended}.tmp" for node in (NODE, "another-machine")}
+    left["another-machine"].write_text("")
+    remove_unfinished_files(workspace, is_shared=True)
+    assert all(path.exists() for path in left.values())
+    for path in left.values():
+        two_days_ago = time.time() - 2 * 86400
+        os.utime(path, (two_days_ago, two_days_ago))
+    remove_unfinished_files(workspace, is_shared=True)
+    assert not any(path.exists() for path in left.values())
 
 
 def test_a_folder_without_results_is_no_error(tmp_path: Path) -> None:
