@@ -49,14 +49,16 @@ def remove_unfinished_files(workspace: Workspace, *, is_shared: bool = False) ->
         is_shared: others may be writing there now, on other machines or in containers, so only old files go. Else the
             caller holds the working directory, and whatever a process of this machine has left goes.
     """
-    places = [workspace.trials, *workspace.trials.glob("*/"), workspace.report]
+    places = [workspace.trials, *workspace.trials.glob("*/")]
     for top in (workspace.best_model, workspace.confirmations):
         places += [top, *top.rglob("*/")]
     found = [path for place in places for path in place.glob(".*.tmp")]
     found += workspace.root.glob(f".{workspace.list_acc.name}.*.tmp")  # what else is there may be the person's own
-    for path in found:
+    reports = list(workspace.report.glob(".*.tmp"))  # which are written at any time, perhaps in a container
+    for path in (*found, *reports):
         match = _UNFINISHED.fullmatch(path.name)
-        if match is not None and (_is_old(path) or (not is_shared and _is_of_the_dead(path, match["process"]))):
+        may_be_at_work = is_shared or path in reports
+        if match is not None and (_is_old(path) or (not may_be_at_work and _is_of_the_dead(path, match["process"]))):
             with contextlib.suppress(OSError):  # it harms nobody
                 path.unlink()
 

@@ -20,6 +20,9 @@ from rmldnn_torch.network import Network
 from rmldnn_torch.shared_samples import key_of
 from rmldnn_torch.weights import Checkpoint, read_checkpoint
 
+#: Of a search over three losses, with a last batch that is smaller, and with augmentation or without.
+_MAX_STEPS = 12
+
 
 @dataclass
 class KeptNetwork:
@@ -35,6 +38,11 @@ class KeptNetwork:
     _recorder: Recorder | None = None
     _steps: dict[object, dict[object, Step]] = field(default_factory=dict)
     _read: tuple[str, NetworkGraph, Checkpoint] | None = None
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps are kept: each has its own gradients, all together the values of one step."""
+        return sum(map(len, self._steps.values()))
 
     def read_once(self, path: Path, network: Network) -> Checkpoint:
         """What the file holds for such a network, from memory if the worker has read it and it is the same still.
@@ -78,14 +86,22 @@ class KeptNetwork:
         if network is not self._network or self._recorder is None:
             self.forget()
             self._network, self._device, self._recorder = network, device, recorder
+        if self.num_steps > _MAX_STEPS:
+            self._drop_steps()
+        if not self.num_steps:
+            self._recorder.begin_anew()
         return Recordings(self._recorder, self._steps.setdefault(about, {}), self._make_room)
 
     def _make_room(self, batch: Batch) -> None:
         """Steps of smaller batches go: with their memory one of this size might find too little."""
-        steps = [step for steps in self._steps.values() for step in steps.values()]
-        if self._recorder and steps and all(step.batch.inputs.numel() < batch.inputs.numel() for step in steps):
-            for of_a_loss in self._steps.values():
-                of_a_loss.clear()
+        sizes = [step.batch.inputs.numel() for steps in self._steps.values() for step in steps.values()]
+        if sizes and max(sizes) < batch.inputs.numel():
+            self._drop_steps()
+
+    def _drop_steps(self) -> None:
+        for steps in self._steps.values():  # which a run may hold too
+            steps.clear()
+        if self._recorder is not None:
             self._recorder.begin_anew()
 
     def forget(self) -> None:

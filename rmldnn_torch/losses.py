@@ -204,9 +204,16 @@ def _build_negative_log_likelihood(loss: Loss, activation: str, num_classes: int
         raise HyperparameterError(f"loss.weight has {len(loss.weight)} numbers, the network {num_classes} classes")
     if loss.weight is None:
         return partial(negative_log_likelihood, ignore_index=loss.ignore_index)
-    weight_on = cache(torch.tensor(loss.weight).to)  # a copy to the device in each batch would wait for it
+    weight = tuple(loss.weight)
 
     def compute(output: Tensor, targets: Tensor) -> Tensor:
-        return negative_log_likelihood(output, targets, weight_on(output.device), loss.ignore_index)
+        return negative_log_likelihood(output, targets, _weight_on(weight, output.device), loss.ignore_index)
 
     return compute
+
+
+@cache
+def _weight_on(weight: tuple[float, ...], device: torch.device) -> Tensor:
+    """Kept as long as the process: a copy in each batch would wait for the device, and recorded steps read this one."""
+    with torch.inference_mode(False):
+        return torch.tensor(weight, device=device)

@@ -42,11 +42,14 @@ def serve_in_process(driver: socket.socket) -> None:
     while (request := receive_request(driver)) is not None:
         direct_output(request.output)
         os.close(request.output)
+        had_steps = kept_network.num_steps > 0
         status = _run(request, driver)
         # The reader of the output must see its end before the answer comes.
         direct_output(nowhere)
         if CudaGraphs.have_failed:  # the run went on without them, and memory may be beyond recall
             _refuse_requests(driver)
+        elif had_steps and status == ExitStatus.OUT_OF_MEMORY:
+            os._exit(ExitStatus.OK)  # without an answer: the driver tries it again with a worker that keeps nothing yet
         elif status in _DOUBTFUL or CheckpointWriter.have_left_one or not _forget():
             os._exit(status or ExitStatus.UNEXPECTED)  # which is told as the status of the run
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -89,7 +92,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _forget() -> bool:
-    """Frees what a run has left, so that the next one has the device's whole memory; False where it can serve no other.
+    """Frees what a run has left but for what the next one may need; False where the process can serve no other.
 
     An error within one of CUDA's kernels (an assertion, an illegal address) breaks the context: every call that
     follows in this process fails with it

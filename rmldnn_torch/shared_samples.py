@@ -164,7 +164,10 @@ def key_of(paths: Sequence[Path], recipe: str) -> str:
     """Another one when a file or the recipe is."""
     digest = hashlib.sha256(recipe.encode())
     for path in paths:
-        about = path.stat() if path.exists() else None  # a missing file is an error that decoding tells better
-        state = None if about is None else (about.st_size, about.st_mtime_ns, about.st_ino)
+        try:
+            about = path.stat()
+            state = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
+        except (OSError, ValueError):  # which whoever reads the file tells better
+            state = None
         digest.update(f"\n{path.absolute()} {state}".encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -38,8 +38,11 @@ _START_OF_A_RUN = "Starting with "
 #: What it prints when a job goes back into the queue at its time limit.
 _BACK_IN_LINE = "Requeued job "
 
-#: What is above it is a shell's word for a signal.
-_HIGHEST_EXIT_CODE = 128
+#: What Slurm writes into the log of a job that it ends.
+_CANCELLED = " CANCELLED AT "
+
+_STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+_STOPPED_CODES = {code for number in _STOPS for code in (-number, 128 + number)}
 
 _SUBMITIT = "submitit "
 _ERROR = "Error: "
@@ -171,8 +174,11 @@ class WorkerFailure:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether a signal has ended it: a person's, a time limit's or another job's, and no error of its own."""
-        return self.exit_code is None or not 0 <= self.exit_code <= _HIGHEST_EXIT_CODE
+        """Whether a person, a time limit or another job has ended it, and no error of its own."""
+        if self.exit_code is not None:
+            return self.exit_code in _STOPPED_CODES
+        lines = _last_run(self.log)
+        return not lines or any(line.startswith(STOPPED) or _CANCELLED in line for line in lines)
 
     def __str__(self) -> str:
         return f"{self.words} (log: {shown(self.log)})"
@@ -231,7 +237,7 @@ def tell_end(array: JobArray, *, has_enough: bool, is_fresh: bool, show: Callabl
     if len(failed) == array.num_workers and not has_enough:
         which = "the worker" if len(failed) == 1 else f"all {len(failed)} workers"
         message = f"{which} failed{', the last one' if len(failed) > 1 else ''}: {failed[-1]}"
-        if failed[-1].was_stopped:
+        if all(failure.was_stopped for failure in failed):
             message += f". {how_to_resume(is_fresh=is_fresh)}"
         code = failed[-1].exit_code
         raise EngineFailedError(message, RuntimeUnavailableError.exit_code if code is None else abs(code))

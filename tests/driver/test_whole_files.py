@@ -63,7 +63,6 @@ def test_what_killed_processes_left_goes_wherever_the_search_writes(tmp_path: Pa
         workspace.top_model(2).layers,
         workspace.confirmed_model.config,
         workspace.part("confirmation/0001").list_acc,
-        workspace.report_page,
     ]
     for path in files:
         assert path.with_name(f".{path.name}.{NODE}.{killed_while_it_wrote(path)}.tmp").exists()
@@ -98,6 +97,12 @@ def test_where_others_write_too_only_old_files_go(tmp_path: Path) -> None:
     left["another-machine"].write_text("")
     remove_unfinished_files(workspace, is_shared=True)
     assert all(path.exists() for path in left.values())
+    left["report"] = workspace.report_page.with_name(f".report.html.{NODE}.{ended}.tmp")
+    workspace.report.mkdir()
+    left["report"].write_text("")
+    remove_unfinished_files(workspace)
+    assert left["report"].exists()
+    left[NODE].touch()
     for path in left.values():
         two_days_ago = time.time() - 2 * 86400
         os.utime(path, (two_days_ago, two_days_ago))

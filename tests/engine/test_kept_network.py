@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from rmldnn_contract.exit_status import CheckpointError
 from rmldnn_torch import kept_network as kept_module
 from rmldnn_torch import run as run_module
+from rmldnn_torch.cuda_graphs import Recording, Work
 from rmldnn_torch.kept_network import KeptNetwork
 from rmldnn_torch.keras_graph import read_network
 from rmldnn_torch.network import Network
@@ -25,6 +33,7 @@ from .test_cuda_graphs import (
     NORMALIZATION,
     REFUSAL,
     Repeater,
+    losses,
     without_announcements,
 )
 from .test_trainer import Capture, Written, parameters, run
@@ -139,6 +148,7 @@ def test_another_network_or_a_larger_batch_takes_the_place(
 @pytest.mark.usefixtures("kept")
 def test_smaller_batches_leave_what_is_there(train: Worker, train_alone: Worker, recorder: Repeater) -> None:
     train({})
+    recorder.num_beginnings = 0
     changes: Document = {"data.batch_size": 8}
     assert_same(train(changes), train_alone(changes))
     assert recorder.num_recordings == 3
@@ -183,6 +193,7 @@ def test_weights_that_move_while_a_run_trains_end_the_use_of_recordings(
                 parameter.data = parameter.data.clone(memory_format=torch.preserve_format)
 
     expected = train_alone({})
+    recorder.num_beginnings = 0
     with monkeypatch.context() as patch:
         patch.setattr(Optimization, "step", move)
         lines, _ = train({})
@@ -206,6 +217,107 @@ def test_kept_steps_that_give_other_numbers_are_recorded_anew(
     assert_same((lines, weights), expected)
     assert_same(train({}), expected)
     assert recorder.num_recordings == 5
+
+
+class External(TorchDispatchMode):
+    """Notes what work reads that it has not made itself, without keeping it alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.storages: dict[int, StorageWeakRef] = {}
+        self._own: set[int] = set()
+
+    def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), settings: Any = None) -> object:
+        for storage in _storages((arguments, settings)):
+            if storage.data_ptr() not in self._own:
+                self.storages.setdefault(storage.data_ptr(), StorageWeakRef(storage))
+        result = operation(*arguments, **(settings or {}))
+        self._own |= {storage.data_ptr() for storage in _storages(result)} - self.storages.keys()
+        return result
+
+
+def _storages(values: object) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+class Forgetful(Repeater):
+    """A device that holds nothing of what its recordings read, as a graph, which knows addresses alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[External] = []
+        self.replays: list[Callable[[], None]] = []
+
+    def record(self, work: Work) -> Recording:
+        with External() as external:
+            work()
+        self.read.append(external)
+        recording, number = super().record(work), len(self.replays)
+        self.replays.append(recording.replay)
+
+        def replay() -> None:
+            self.replays[number]()
+
+        return Recording(recording.outputs, replay)
+
+
+def write_classes(masks: Path, folder: Path) -> str:
+    """The masks with class numbers 0 to 2 in the place of 0 and 255."""
+    folder.mkdir()
+    for path in masks.iterdir():
+        inside = np.asarray(Image.open(path)) > 0
+        Image.fromarray((inside * (1 + np.arange(inside.shape[1]) % 2)).astype(np.uint8)).save(folder / path.name)
+    return str(folder)
+
+
+@pytest.mark.parametrize(("activation", "classes", "loss"), [*losses()])
+def test_all_that_a_kept_step_reads_outlives_the_run(
+    kept: KeptNetwork,
+    train: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    lesions: Path,
+    tmp_path: Path,
+    activation: str,
+    classes: int,
+    loss: Document,
+) -> None:
+    recorder = Forgetful()
+    monkeypatch.setattr(run_module, "recorder_of", lambda device: recorder)
+    hidden = [convolution("conv1", 4, "relu"), NORMALIZATION, DROPOUT]
+    layers = layers_of(*hidden, classes=classes, activation=activation)
+    data: Document = {}
+    if classes > 1:
+        data["data.target_path"] = write_classes(lesions / "train" / "targets", tmp_path / "train_classes")
+        data["data.test_target_path"] = write_classes(lesions / "test" / "targets", tmp_path / "test_classes")
+    lines, _ = train({"layers": layers, "loss": loss, **data})
+    assert len(announcements(lines)) == kept.num_steps == 2
+    recorder.replays.clear()
+    gc.collect()
+    for external in recorder.read:
+        assert external.storages
+        assert not any(storage.expired() for storage in external.storages.values())
+
+
+@pytest.mark.usefixtures("recorder")
+def test_no_more_steps_are_kept_than_a_search_over_losses_has(
+    kept: KeptNetwork, train: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_module, "_MAX_STEPS", 4)
+    kept_numbers = []
+    for size in (12, 11, 10, 9, 8):  # 24 images: one size of batches with the first and the last, two with the others
+        train({"data.batch_size": size})
+        kept_numbers.append(kept.num_steps)
+    assert kept_numbers == [1, 3, 5, 2, 3]
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_recorder_that_has_nothing_left_begins_anew(train: Worker, train_alone: Worker, recorder: Repeater) -> None:
+    """As after a trial that diverges: no numbers agree then."""
+    recorder._change = lambda tensor: tensor * torch.nan
+    assert announcements(train({})[0]) == [f"{REFUSAL}it gave other numbers"]
+    recorder._change, recorder.num_beginnings = lambda tensor: tensor, 0
+    assert_same(train({}), train_alone({}))
+    assert recorder.num_beginnings == 1
 
 
 @pytest.mark.usefixtures("recorder")
@@ -272,6 +384,17 @@ def test_a_file_of_weights_is_read_once_until_it_or_the_network_changes(
     with pytest.raises(CheckpointError, match="No such file"):
         kept.read_once(first, network())
     assert kept._read is None
+
+
+@pytest.mark.parametrize("name", ["missing.pt", "x" * 300, "a\0b"])
+def test_a_file_that_cannot_be_read_is_told_as_without_a_worker(kept: KeptNetwork, name: str) -> None:
+    path = Path(name)
+    messages = []
+    for keeper in (KeptNetwork(), kept):
+        with pytest.raises(CheckpointError) as caught:
+            keeper.read_once(path, network())
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
 
 
 @pytest.mark.usefixtures("kept", "recorder")

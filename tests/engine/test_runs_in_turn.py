@@ -84,6 +84,7 @@ worker.work(socket.socket(fileno=given), in_process=True)
         ("return 75", 75, True),
         ("return ExitStatus.UNEXPECTED", 70, False),
         ("return ExitStatus.OUT_OF_MEMORY", 71, False),
+        ("kept_network._steps = {1: {2: 3}}; return ExitStatus.OUT_OF_MEMORY", 71, False),
         ("CheckpointWriter.have_left_one = True; return 143", 143, False),
         ("CudaGraphs.have_failed = True; return 0", 0, False),
         ("CudaGraphs.have_failed = True; return ExitStatus.OUT_OF_MEMORY", 71, False),
@@ -99,6 +100,7 @@ from rmldnn_contract.exit_status import ExitStatus
 from rmldnn_torch import runs_in_turn
 from rmldnn_torch.checkpoint_writer import CheckpointWriter
 from rmldnn_torch.cuda_graphs import CudaGraphs
+from rmldnn_torch.kept_network import kept_network
 import time
 def main(arguments):
     {ending}
@@ -122,6 +124,29 @@ worker.work(socket.socket(fileno=given), in_process=True)
             with pytest.raises(BrokenPipeError):
                 send_request(ours, [], {}, output.fileno())
     assert process.wait(20) == (0 if answer else status)
+
+
+def test_where_a_worker_has_kept_steps_too_little_memory_is_no_fault_of_the_trial(tmp_path: Path) -> None:
+    """Without an answer, which the driver takes for a reason to try the trial again, in a worker that is new."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    program = """
+from rmldnn_torch import runs_in_turn
+from rmldnn_torch.kept_network import kept_network
+statuses = [0, 71]
+def main(arguments):
+    kept_network._steps = {"a loss": {"a shape": "a step"}}
+    return statuses.pop(0)
+runs_in_turn.main = main
+worker.work(socket.socket(fileno=given), in_process=True)
+"""
+    with ours, theirs, (tmp_path / "output").open("wb") as output:
+        process = start(program, theirs.fileno())
+        theirs.close()
+        send_request(ours, [], {}, output.fileno())
+        assert read_status(ours.recv(4096)) == 0
+        send_request(ours, [], {}, output.fileno())
+        assert ours.recv(4096) == b""
+    assert process.wait(20) == 0
 
 
 def test_a_worker_keeps_the_recorded_steps_for_its_next_run(written: Written) -> None:

@@ -61,6 +61,16 @@ def test_another_recipe_or_a_changed_file_is_decoded_anew(worker: socket.socket,
     assert len(set(keys)) == 3
 
 
+def test_a_file_whose_time_was_set_back_is_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"1")
+    before, key = path.stat(), shared_samples.key_of([path], "")
+    path.write_bytes(b"2")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_ino, path.stat().st_size) == (before.st_ino, before.st_size)
+    assert shared_samples.key_of([path], "") != key
+
+
 def test_images_of_several_sizes_and_other_numbers_are_not_handed_over(worker: socket.socket, tmp_path: Path) -> None:
     several = [SAMPLES[0], SAMPLES[1, :2]]
     assert decoded_once([tmp_path], "several", lambda: several, CPU) is several

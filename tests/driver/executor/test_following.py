@@ -147,6 +147,25 @@ def test_all_workers_failed_is_one_line_with_the_last_ones_exit_code(array):
     assert caught.value.exit_code == 66
 
 
+@pytest.mark.parametrize(
+    ("ends", "is_resumable"),
+    [
+        ([("Stopped by SIGTERM; finished work is kept\n", 143), ("Trial 0\n", -9)], True),
+        ([("Stopped by SIGTERM; finished work is kept\n", None), ("", None)], True),
+        ([("slurmstepd: error: *** JOB 7 ON node CANCELLED AT 2026-01-01T00:00:00 ***\n", None)] * 2, True),
+        ([("Error: no GPU here\n", 69), ("Stopped by SIGTERM; finished work is kept\n", 143)], False),
+        ([("ModuleNotFoundError: No module named 'submitit'\n", None)] * 2, False),
+        ([("Trial 0\n", 139)] * 2, False),
+    ],
+)
+def test_only_what_was_stopped_from_outside_is_said_to_go_on(array, ends, is_resumable):
+    for index, (log, code) in enumerate(ends):
+        write_end(array, index, f"{RUN}{log}", code)
+    with pytest.raises(EngineFailedError) as caught:
+        tell_end(array, has_enough=False, is_fresh=False, show=lambda _text: None)
+    assert str(caught.value).endswith("Run the same command again to resume") == is_resumable
+
+
 @pytest.mark.parametrize("exit_code", [143, -9, None])
 @pytest.mark.parametrize(("is_fresh", "words"), [(False, "again to"), (True, "again without --fresh to")])
 def test_who_has_cancelled_the_workers_is_told_how_to_resume(array, exit_code, is_fresh, words):
