@@ -365,6 +365,9 @@ def open_study(
         study.set_user_attr(DRIVER, this_driver().name)
         opened = OptunaStudy(study, storage, options, choice.sampler, choice.allows_duplicates)
         num_left = opened.recover()
+        num_counted = sum(not record.tried_again for record in opened.records())
+        if 0 < num_counted < options.num_trials:
+            show(f"Resuming: {num_counted} of {options.num_trials} trials have run")
         if num_left:
             show(f"{num_left} trial{'s' * (num_left > 1)} had not finished when the search was killed: retried first")
         if choice.warm_start is not None:

@@ -10,8 +10,8 @@ drawn for it, and between two recorded learning rates it reads the mean of their
 logarithmic scale, since reading the nearer one would make five points of the range. Several workers take turns, an
 epoch each.
 
-``learning_curves_augmented.json`` (``--curves``) holds trainings with and without augmentation, which its searches choose
-too: 101 of those training images, three learning rates, decay 0.97, 60 epochs, two seeds.
+``learning_curves_augmented.json`` (``--curves``) holds trainings with and without augmentation, which its searches
+choose too: 101 of those training images, three learning rates, decay 0.97, 60 epochs, two seeds.
 
 Printed, as medians over the searches: the epochs spent, as a part of those of the tutorial's way (TPE, no pruning), and
 the Dice of the returned hyperparameters measured again, as the mean of the best epochs that the other seeds' curves

@@ -119,7 +119,9 @@ class PlainDisplay:
 
     def results(self, workspace: Workspace, *, has_best_model: bool) -> None:
         """Where they are."""
-        model = f"best model is in {shown(workspace.best_model)}, the history" if has_best_model else "history is"
+        confirmed = workspace.confirmed_model.checkpoint
+        folder = confirmed.parent if confirmed.is_file() else workspace.best_model
+        model = f"best model is in {shown(folder)}, the history" if has_best_model else "history is"
         self.say(f"The {model} in {shown(workspace.list_acc)}")
 
 

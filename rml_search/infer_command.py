@@ -88,3 +88,5 @@ def infer_and_show(
         order = Order.WORST if options.worst_first else Order.SPREAD
         draw_gallery_of_inference(result, workspace, options.gallery, order)
         show(f"The gallery is in {shown(options.gallery)}{replaced}")
+    if options.config is None and workspace.report_page.is_file():
+        show(f"To show these predictions in {shown(workspace.report_page)}, run report again")

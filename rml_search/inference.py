@@ -9,12 +9,14 @@ from datetime import datetime
 from pathlib import Path
 
 from rml_search.errors import CheckpointFileError, EngineFailedError, OptionError, WriteError
-from rml_search.mounts import Mount, for_container
+from rml_search.mounts import Mount, for_container, outside_container
 from rml_search.paths import Workspace, shown
 from rml_search.retraining import has_brought_a_model
 from rml_search.runtime.base import EngineExit, EngineRun, Runtime
 from rml_search.whole_files import write_atomically
 from rmldnn_contract.config import Configuration, read_configuration
+from rmldnn_contract.data import Data
+from rmldnn_contract.exit_status import EngineError
 from rmldnn_contract.training_log import EpochReader, EpochRecord, Failure, parse_line, without_stamp
 
 # Beside the predictions: what they were made with, and what the engine said.
@@ -111,6 +113,20 @@ def read_last_inference(workspace: Workspace) -> InferenceResult | None:
     records = [record for line in lines for record in reader.feed(line)]
     found = _result([*records, *reader.finish()], folder, configuration)
     return None if found.accuracy is None or not found.predictions else found
+
+
+def has_run_on(data: Data, workspace: Workspace, folder: Path) -> bool:
+    """Whether the predictions in ``folder`` are of these test images, as far as what lies beside them tells."""
+    try:
+        ran_on = read_configuration(folder / _CONFIG).neural_network.data
+    except EngineError:  # nothing tells
+        return True
+    places = [_test_images(of_one, workspace) for of_one in (data, ran_on)]
+    return places[0] == places[1]
+
+
+def _test_images(data: Data, workspace: Workspace) -> Path | None:
+    return None if data.test_input_path is None else outside_container(Path(data.test_input_path), workspace)
 
 
 def _result(records: Sequence[EpochRecord], folder: Path, configuration: Configuration) -> InferenceResult:

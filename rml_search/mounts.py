@@ -53,6 +53,13 @@ def for_container(configuration: Configuration, workspace: Workspace) -> tuple[C
     return Configuration.model_validate(document), tuple(mounts.values())
 
 
+def outside_container(path: Path, workspace: Workspace) -> Path:
+    """The whole path of a file that a document names, be it one for a container or not."""
+    if path.is_relative_to(OUTSIDE_ROOT):
+        path = Path("/", path.relative_to(OUTSIDE_ROOT))
+    return workspace.absolute(path)
+
+
 def _check_outputs(network: dict[str, Any], workspace: Workspace) -> None:
     outputs = {
         "outfile": network.get("outfile"),

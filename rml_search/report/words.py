@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -54,13 +56,23 @@ def list_names(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def program_of(study: StudySummary) -> str:
+    """What the command of the search begins with: ``python rml_optimization.py``, or the name of what is installed."""
+    words = shlex.split(study.runs[-1].command) if study.runs else []
+    words = list(itertools.dropwhile(lambda word: "=" in word, words))
+    if words[:1] == ["python"]:
+        return shlex.join(words[:2])
+    return words[0] if words else "python rml_optimization.py"
+
+
 def describe_lead(study: StudySummary) -> str:
     """By how much the best trial leads; empty where it is the only one."""
     if len(study.ranked) < 2:
         return "It is the only trial with an accuracy, so there is nothing to compare it with."
     best, second = study.ranked[:2]
     lead = accuracy_of(best) - accuracy_of(second)
-    text = f"This is {lead:.3f} above the second best, trial {second.number} ({accuracy_of(second):.3f})"
+    lead_text = f"{lead:.3f} above" if lead >= 0.0005 else "level with"
+    text = f"This is {lead_text} the second best, trial {second.number} ({accuracy_of(second):.3f})"
     complete = [accuracy_of(trial) for trial in study.ranked if trial.state is State.COMPLETE]
     if complete:
         median = statistics.median(complete)
@@ -160,7 +172,7 @@ def describe_history(study: StudySummary) -> str:
     if len(steps) == 1:
         return f"{start}The first one, {told[0]}, is still the best."
     shown = told if len(told) <= 6 else [*told[:2], "…", *told[-3:]]
-    return f"{start}The best trials were, in order, {', '.join(shown)}."
+    return f"{start}The best so far was, in turn, {', '.join(shown)}."
 
 
 def describe_curves(study: StudySummary) -> str:

@@ -75,4 +75,4 @@ def _decide(choice: RuntimeChoice) -> tuple[RuntimeName, str]:
 
     if holds_image(DEFAULT_DOCKER_IMAGE):
         return RuntimeName.DOCKER, f"Docker has the image {DEFAULT_DOCKER_IMAGE}"
-    return RuntimeName.LOCAL, f"Docker does not have the image {DEFAULT_DOCKER_IMAGE}"
+    return RuntimeName.LOCAL, f"no Docker engine has the image {DEFAULT_DOCKER_IMAGE}"

@@ -250,8 +250,9 @@ def connect() -> DockerClient:
                 "no permission to use the Docker engine: add yourself to the group docker "
                 "(sudo usermod -aG docker $USER) and log in again, or use --runtime local"
             ) from None
+        reason = "it is not running here" if "FileNotFoundError" in str(error) else _reason(error)
         raise RuntimeUnavailableError(
-            f"no Docker engine responds ({_reason(error)}): start it, or use --runtime local"
+            f"no Docker engine responds ({reason}): start it, or use --runtime local"
         ) from None
     return client
 

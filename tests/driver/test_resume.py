@@ -82,7 +82,10 @@ def test_what_was_running_when_the_search_was_killed_runs_first(workspace, make_
     lost = open_study(workspace, make_options(num_trials=4), StudyChoice(), print).ask()
     runtime = scripted(script([0.7]), script([0.8]))
     going_on = part_of_search(workspace, make_options(num_trials=4), runtime)
-    assert going_on.observer.notes == ["1 trial had not finished when the search was killed: retried first"]
+    assert going_on.observer.notes == [
+        "Resuming: 2 of 4 trials have run",
+        "1 trial had not finished when the search was killed: retried first",
+    ]
     going_on.run()
     again = runtime.documents[0]
     assert again["optimizer"]["type"].lower() == lost.hyperparameters.optimizer

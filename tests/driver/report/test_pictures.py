@@ -111,3 +111,33 @@ def test_a_file_that_holds_no_predictions(predicted):
     workspace = predicted(good=0)
     (workspace.predictions / "output_1.h5").write_text("nothing")
     assert "not a readable HDF5 file" in load_gallery(workspace).reason
+
+
+@pytest.mark.parametrize(
+    ("images", "is_drawn"),
+    [
+        ("./data/test/inputs/", True),
+        ("data/test/inputs", True),
+        ("{root}/data/test/inputs", True),
+        ("/mnt/host{root}/data/test/inputs", True),
+        ("./new/inputs", False),
+        ("/mnt/host/new/inputs", False),
+    ],
+)
+def test_predictions_of_other_images_are_not_drawn(predicted, images, is_drawn):
+    """They may well have the same names; in a container, places outside of the folder have others."""
+    workspace = predicted(good=0)
+    document = json.loads(workspace.best_config.read_text())
+    document["neural_network"]["data"]["test_input_path"] = images.format(root=workspace.root)
+    (workspace.predictions / "inference_config.json").write_text(json.dumps(document))
+    gallery = load_gallery(workspace)
+    assert bool(gallery.pictures) == is_drawn
+    assert gallery.reason == (
+        None if is_drawn else "The predictions are of other images than the test images of this search."
+    )
+
+
+def test_predictions_that_do_not_tell_of_their_images_are_drawn(predicted):
+    workspace = predicted(good=0)
+    (workspace.predictions / "inference_config.json").write_text("{")
+    assert load_gallery(workspace).pictures

@@ -6,6 +6,7 @@ import pytest
 
 from rml_search.report import words
 from rml_search.report.summary import State, cost_of
+from rml_search.run_record import RunRecord
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_where_in_a_range_the_best_lie(study, trial):
 
 def test_steps_of_the_history(study, trial):
     found = study(trial(0, [0.5]), trial(1, [0.4]), trial(2, [0.7]), trial(3, [0.7]))
-    assert words.describe_history(found).endswith("The best trials were, in order, trial 0 (0.500), trial 2 (0.700).")
+    assert words.describe_history(found).endswith("The best so far was, in turn, trial 0 (0.500), trial 2 (0.700).")
 
 
 @pytest.mark.parametrize(
@@ -135,3 +136,22 @@ def test_trials_that_were_broken_off_have_not_failed_for_good(study, trial):
     assert words.describe_states(found) == "2 trials: 1 complete, 1 failed; 2 more were interrupted and do not count"
     assert words.describe_states(study(broken_off[0])) == "0 trials; 1 more was interrupted and does not count"
     assert (cost_of(found).num_trials, cost_of(found).num_finished) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("command", "program"),
+    [
+        ("python rml_optimization.py --num-trials 3", "python rml_optimization.py"),
+        ("RMLDNN_PRECISION=float32 rml-optimization --num-trials 3", "rml-optimization"),
+        ("python '/my folder/rml_optimization.py' demo", "python '/my folder/rml_optimization.py'"),
+        (None, "python rml_optimization.py"),
+    ],
+)
+def test_commands_begin_as_that_of_the_search(study, command, program):
+    runs = () if command is None else (RunRecord(command, "2026-03-01T12:00:00+00:00", {}, {}),)
+    assert words.program_of(study(runs=runs)) == program
+
+
+def test_equal_trials_are_level(study, trial):
+    found = study(trial(0, [0.9]), trial(1, [0.9]))
+    assert words.describe_lead(found).startswith("This is level with the second best, trial 1 (0.900)")

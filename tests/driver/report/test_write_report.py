@@ -16,6 +16,7 @@ from rml_report.page import read_summary, summary_of_records, write_report
 from rml_search.errors import NoResultsError, StudyError, WriteError
 from rml_search.options import ConfirmOptions, Objective, PrunerName, RuntimeChoice, StudyChoice
 from rml_search.plan import SearchPlan
+from rml_search.report import words
 from rml_search.report.summary import State
 from rml_search.results import read_list_acc
 from rml_search.runtime.choice import ChosenRuntime
@@ -158,7 +159,7 @@ def test_the_page_answers_the_questions(search, workspace, script):
     assert "out of <luck> & 'time'" in text
     assert "<luck>" not in page
     assert "3 trials: 2 complete, 1 failed" in text
-    assert "rml_optimization.py infer" in text  # no predictions yet
+    assert f"{words.program_of(read_summary(workspace))} infer" in text  # no predictions yet
     assert "RMLDNN_SEED=5 rmldnn --config=trials/0000/config.json" in text
     assert re.search(r"Precision\s+the engine's default", text)
 

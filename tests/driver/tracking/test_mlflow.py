@@ -174,7 +174,8 @@ def test_a_server_that_goes_away_does_not_end_a_search_and_gets_the_rest_later(
         server.start()
         assert search_tracked(scripted(script([0.5])), choice, num_trials=1) == []
         server.stop()
-        away, rest = search_tracked(scripted(script([0.6]), script([0.75])), choice, num_trials=3)
+        resuming, away, rest = search_tracked(scripted(script([0.6]), script([0.75])), choice, num_trials=3)
+        assert resuming == "Resuming: 1 of 3 trials have run"
         assert away.startswith(f"MLflow at {server.address} is unavailable, the search continues without it: ")
         assert (
             rest
