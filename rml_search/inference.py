@@ -15,7 +15,6 @@ from rml_search.retraining import has_brought_a_model
 from rml_search.runtime.base import EngineExit, EngineRun, Runtime
 from rml_search.whole_files import write_atomically
 from rmldnn_contract.config import Configuration, read_configuration
-from rmldnn_contract.data import Data
 from rmldnn_contract.exit_status import EngineError
 from rmldnn_contract.training_log import EpochReader, EpochRecord, Failure, parse_line, without_stamp
 
@@ -115,18 +114,19 @@ def read_last_inference(workspace: Workspace) -> InferenceResult | None:
     return None if found.accuracy is None or not found.predictions else found
 
 
-def has_run_on(data: Data, workspace: Workspace, folder: Path) -> bool:
-    """Whether the predictions in ``folder`` are of these test images, as far as what lies beside them tells."""
+def has_run(configuration: Configuration, workspace: Workspace, folder: Path) -> bool:
+    """Whether the predictions in ``folder`` are of its model and its images, as far as what lies beside them tells."""
     try:
-        ran_on = read_configuration(folder / _CONFIG).neural_network.data
+        ran = read_configuration(folder / _CONFIG)
     except EngineError:  # nothing tells
         return True
-    places = [_test_images(of_one, workspace) for of_one in (data, ran_on)]
-    return places[0] == places[1]
+    return _model_and_images(ran, workspace) == _model_and_images(configuration, workspace)
 
 
-def _test_images(data: Data, workspace: Workspace) -> Path | None:
-    return None if data.test_input_path is None else outside_container(Path(data.test_input_path), workspace)
+def _model_and_images(configuration: Configuration, workspace: Workspace) -> list[Path | None]:
+    network = configuration.neural_network
+    places = (network.checkpoints.load, network.data.test_input_path)
+    return [None if place is None else outside_container(Path(place), workspace) for place in places]
 
 
 def _result(records: Sequence[EpochRecord], folder: Path, configuration: Configuration) -> InferenceResult:

@@ -14,7 +14,7 @@ from rml_search.errors import SearchError
 from rml_search.gallery_rows import GalleryRow, check_images_in_place, load_rows, score_rows
 from rml_search.image_scores import ImageScores, MeanScores, means_by_class, worst_first
 from rml_search.images import Pixels
-from rml_search.inference import choose_inference_config, has_run_on, read_inference_configuration
+from rml_search.inference import choose_inference_config, has_run, read_inference_configuration
 from rml_search.overlays import draw_overlay, draw_plain
 from rml_search.paths import Workspace
 from rmldnn_contract.exit_status import EngineError
@@ -89,8 +89,8 @@ def _are_outdated(workspace: Workspace) -> bool:
 
 def _draw(workspace: Workspace) -> Gallery:
     configuration = read_inference_configuration(choose_inference_config(workspace, None))
-    if not has_run_on(configuration.neural_network.data, workspace, workspace.predictions):
-        return Gallery(reason="The predictions are of other images than the test images of this search.")
+    if not has_run(configuration, workspace, workspace.predictions):
+        return Gallery(reason="The predictions are of another model, or of other images than the search's test images.")
     inputs = workspace.absolute(check_images_in_place(configuration))
     targets = configuration.neural_network.data.test_target_path
     if targets is None:

@@ -133,8 +133,16 @@ def test_predictions_of_other_images_are_not_drawn(predicted, images, is_drawn):
     gallery = load_gallery(workspace)
     assert bool(gallery.pictures) == is_drawn
     assert gallery.reason == (
-        None if is_drawn else "The predictions are of other images than the test images of this search."
+        None if is_drawn else "The predictions are of another model, or of other images than the search's test images."
     )
+
+
+def test_predictions_of_another_model_are_not_drawn(predicted):
+    workspace = predicted(good=0)
+    document = json.loads(workspace.best_config.read_text())
+    document["neural_network"]["checkpoints"]["load"] = "top/trial_0003.pt"
+    (workspace.predictions / "inference_config.json").write_text(json.dumps(document))
+    assert "of another model" in load_gallery(workspace).reason
 
 
 def test_predictions_that_do_not_tell_of_their_images_are_drawn(predicted):
