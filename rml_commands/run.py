@@ -35,7 +35,7 @@ from rml_search.results import TrialRecord, earlier_results_aside, finish_move_b
 from rml_search.run_record import describe_run
 from rml_search.runtime.base import Runtime
 from rml_search.runtime.choice import ReadyRuntime, prepare_runtime
-from rml_search.runtime.warm import kept_warm
+from rml_search.runtime.warm import WarmRuntime, kept_warm
 from rml_search.space_check import check_space
 from rml_search.study_settings import check_inputs_stay, data_places
 from rml_search.validation import check_validation_fraction, hold_out_validation_images
@@ -211,4 +211,6 @@ def _evaluate_on_test_images(workspace: Workspace, runtime: Runtime, num_procs: 
     """Runs the best model on the test images, which have had no part in choosing it; its predictions are kept."""
     config = choose_inference_config(workspace, None)
     move_predictions_aside(workspace, config, datetime.now())
+    if isinstance(runtime, WarmRuntime):
+        runtime.end_free_workers(num_kept=1)
     return run_inference(config, workspace, runtime, num_procs=num_procs)

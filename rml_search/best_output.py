@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rml_search.confirmation import Confirmed, read_confirmed
 from rml_search.errors import NoResultsError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import BestFormat
@@ -38,8 +39,9 @@ def best_text(
     Raises:
         NoResultsError: a program is to read it, and no trial has reached an accuracy.
     """
+    confirmed = read_confirmed(workspace, records) if is_of_folder else None
     if best_format is BestFormat.TABLE:
-        return best_table(records, by_validation=by_validation)
+        return best_table(records, by_validation=by_validation, confirmed=confirmed)
     best = best_record(records)
     if best is None:
         raise NoResultsError("no trial has an accuracy yet")
@@ -53,6 +55,7 @@ def best_text(
         "checkpoint_sha256": best.checkpoint_sha256,
         "num_trials": _num_trials(records),
         "hyperparameters": Hyperparameters.from_point(best.point).point,
+        "confirmed": _confirmed(confirmed, workspace),
         "paths": _paths(best, workspace, is_of_folder=is_of_folder),
     }
     if best_format is BestFormat.JSON:
@@ -68,6 +71,19 @@ def _num_trials(records: Iterable[TrialRecord]) -> dict[str, int]:
     """How many trials have ended in each state; those that got another trial do not count."""
     states = [record.state for record in records if not record.tried_again]
     return {state.value: states.count(state) for state in TrialState}
+
+
+def _confirmed(confirmed: Confirmed | None, workspace: Workspace) -> dict[str, Any]:
+    """The trial that was the best one when it was trained again; None for everything where none was."""
+    model = workspace.confirmed_model
+    return {
+        "trial": None if confirmed is None else confirmed.trial.number,
+        "mean_accuracy": None if confirmed is None else confirmed.mean,
+        "standard_deviation": None if confirmed is None else confirmed.deviation,
+        "num_runs": None if confirmed is None else len(confirmed.runs),
+        "checkpoint": None if confirmed is None else _there(model.checkpoint),
+        "config": None if confirmed is None else _there(model.config),
+    }
 
 
 def _paths(best: TrialRecord, workspace: Workspace, *, is_of_folder: bool) -> dict[str, str | None]:
@@ -126,7 +142,8 @@ def _variables(facts: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     for name, value in facts.items():
         parts = value.items() if isinstance(value, Mapping) else [("", value)]
         # Only what would else say nothing by itself, as in RML_BEST_PATH_TRIAL, keeps the name of its table.
-        head = {"num_trials": "num_", "paths": "path_", "hyperparameters": ""}.get(name, name)
+        heads = {"num_trials": "num_", "confirmed": "confirmed_", "paths": "path_", "hyperparameters": ""}
+        head = heads.get(name, name)
         for part, item in parts:
             yield _PREFIX + re.sub(r"[^A-Za-z0-9]+", "_", head + part).upper(), item
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import statistics
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from rml_search.best_model import file_digest
+from rml_search.errors import NoResultsError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace
-from rml_search.results import TrialRecord, best_records
+from rml_search.results import TrialRecord, best_records, read_list_acc
 from rml_search.search_space import SEED, Dimension, IntRange, Value
 from rml_search.trial_config import inference_configuration, network_index
 from rml_search.whole_files import replacing, write_atomically
@@ -67,13 +69,27 @@ def confirmation_points(options: SearchOptions, trials: Iterable[TrialRecord]) -
 
 def rank(trials: Iterable[TrialRecord], runs: Iterable[TrialRecord]) -> list[Confirmed]:
     """The trials by the mean of their runs, the best first."""
-    finished = [run for run in runs if not run.tried_again]
+    finished = [run for run in runs if not run.tried_again and SEED in run.point]
     ranked = []
     for trial in trials:
         own = [run for run in finished if {**trial.point, SEED: run.point[SEED]} == run.point]
         worked = tuple(run for run in own if run.max_acc is not None)
         ranked.append(Confirmed(trial, worked, len(own) - len(worked)))
     return sorted(ranked, key=lambda confirmed: (-confirmed.mean, confirmed.trial.number))
+
+
+def read_confirmed(workspace: Workspace, trials: Iterable[TrialRecord]) -> Confirmed | None:
+    """The trial whose confirmed model is in the folder, with its runs; None where there is none."""
+    trials = tuple(trials)
+    with suppress(OSError):
+        digest = workspace.confirmed_model.digest.read_text(encoding="utf-8").partition(" ")[0]
+        for folder in sorted(workspace.confirmations.iterdir()):
+            with suppress(NoResultsError):
+                runs = read_list_acc(workspace.part(f"{workspace.confirmations.name}/{folder.name}"))
+                for confirmed in rank(trials, runs):
+                    if confirmed.runs and confirmed.best_run.checkpoint_sha256 == digest:
+                        return confirmed
+    return None
 
 
 def keep_winner(winner: Confirmed, options: SearchOptions, part: Workspace, workspace: Workspace) -> None:

@@ -41,6 +41,11 @@ class SearchPart:
     records: Sequence[TrialRecord]
     is_again: bool = False
 
+    @property
+    def noun(self) -> str:
+        """What one of its trials is called."""
+        return "run" if self.is_again else "trial"
+
 
 @dataclass(frozen=True)
 class SearchEnd:
@@ -99,7 +104,7 @@ class PlainDisplay:
     @contextmanager
     def watching(self, part: SearchPart) -> Iterator[SearchObserver]:
         """The lines come by themselves."""
-        yield PlainObserver(part.options, self._show)
+        yield PlainObserver(part.options, self._show, part.noun)
 
     def searched(self, end: SearchEnd) -> None:
         """The best trial, as a table, and those of the Pareto front where there is one."""

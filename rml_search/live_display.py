@@ -37,7 +37,7 @@ class LiveDisplay(PlainDisplay):
     def watching(self, part: SearchPart) -> Iterator[SearchObserver]:
         """The view is on the terminal; what libraries complain about meanwhile is a note on it."""
         held = HeldLines(self._show)
-        observer = self._observer = LiveObserver(part.options, _settings(part), part.records, held)
+        observer = self._observer = LiveObserver(part, _settings(part), held)
 
         def fail(error: Exception) -> None:
             observer.note(f"The live view failed ({type(error).__name__}: {error}): {_TELL_OF_PLAIN}")

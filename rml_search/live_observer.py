@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rml_search.display import SearchPart
 from rml_search.hyperparameters import Hyperparameters
-from rml_search.options import SearchOptions
 from rml_search.plain_output import PlainObserver
 from rml_search.progress import NUM_LAST, Progress, RunningTrial, tally
 from rml_search.results import TrialRecord, TrialResult
@@ -30,8 +30,8 @@ class LiveObserver:
     """Takes in what happens; any thread may call its methods, and none waits for a terminal.
 
     Args:
+        part: the trials that are about to run, and those of them that have ended before.
         settings: of the search, in one line.
-        records: of the trials that have ended before.
         keep_line: told what a person should still be able to read when the view has gone: the ends of trials, and
             notes.
 
@@ -41,23 +41,22 @@ class LiveObserver:
 
     def __init__(
         self,
-        options: SearchOptions,
+        part: SearchPart,
         settings: str,
-        records: Sequence[TrialRecord],
         keep_line: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.version = 0
-        self._options = options
+        self._options = part.options
         self._settings = settings
-        self._records = [*records]
+        self._records = [*part.records]
         self._notes: list[str] = []
         self._running: dict[int, _Trial] = {}
         self._elsewhere: tuple[RunningTrial, ...] = ()
         self._keep_line = keep_line
         self._clock = clock
         self._lock = threading.RLock()  # a warning becomes a note, and may come while something else is taken in
-        self._plain = PlainObserver(options, keep_line)
+        self._plain = PlainObserver(part.options, keep_line, part.noun)
 
     def trial_started(self, number: int, place: int, hyperparameters: Hyperparameters) -> None:  # noqa: ARG002 - counted here anyway
         """Another trial runs."""

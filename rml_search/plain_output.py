@@ -105,8 +105,13 @@ def pareto_table(records: Sequence[TrialRecord]) -> str:
     return f"Pareto front (trials that no other trial beats in both accuracy and time):\n{table}"
 
 
-def best_table(records: Sequence[TrialRecord], *, by_validation: bool = False) -> str:
-    """The number of finished trials, and the best one's hyperparameters, chosen on validation images or not."""
+def best_table(
+    records: Sequence[TrialRecord], *, by_validation: bool = False, confirmed: Confirmed | None = None
+) -> str:
+    """The number of finished trials, and the best one's hyperparameters, chosen on validation images or not.
+
+    ``confirmed`` is the trial whose model inference uses instead, trained again with other seeds.
+    """
     counted = [record for record in records if not record.tried_again]
     numbers = {state: sum(record.state is state for record in counted) for state in TrialState}
     told = [f"{number} {state.value}" for state, number in numbers.items() if number and state is not _COMPLETE]
@@ -127,18 +132,31 @@ def best_table(records: Sequence[TrialRecord], *, by_validation: bool = False) -
     chosen = "the test images: expect slightly less on others"
     if by_validation:
         chosen = "validation images, and on no test image"
-    return f"{head}\n{table}\nEpoch and trial were chosen on {chosen}."
+    text = f"{head}\n{table}\nEpoch and trial were chosen on {chosen}."
+    if confirmed is None:
+        return text
+    num_runs = len(confirmed.runs)
+    sentence = (
+        f"Retrained with other seeds, trial {confirmed.trial.number} is the best: accuracy {_mean(confirmed)}, over "
+        f"{num_runs} run{'' if num_runs == 1 else 's'}. infer uses its model, in best_model/confirmed/."
+    )
+    return "\n".join([text, *wrap(sentence, _SCREEN_WIDTH)])
+
+
+def _mean(confirmed: Confirmed) -> str:
+    """``0.800 +- 0.071``: mean and standard deviation of the runs."""
+    if not confirmed.runs:
+        return "all failed"
+    return f"{confirmed.mean:.3f}" + ("" if confirmed.deviation is None else f" +- {confirmed.deviation:.3f}")
 
 
 def confirmation_table(ranked: Sequence[Confirmed]) -> str:
     """The trials that were trained again, by the mean of their accuracies."""
     rows = []
     for confirmed in ranked:
-        mean = f"{confirmed.mean:.3f}" if confirmed.runs else "all failed"
-        deviation = "" if confirmed.deviation is None else f" +- {confirmed.deviation:.3f}"
         runs = f"{len(confirmed.runs)}" + (f" ({confirmed.num_failed} failed)" if confirmed.num_failed else "")
         point = str(Hyperparameters.from_point(confirmed.trial.point))
-        rows.append((confirmed.trial.number, f"{confirmed.trial.max_acc:.3f}", f"{mean}{deviation}", runs, point))
+        rows.append((confirmed.trial.number, f"{confirmed.trial.max_acc:.3f}", _mean(confirmed), runs, point))
     headers = ("Trial", "Search", "Retrained", "Runs", "Hyperparameters")
     table = tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True, maxcolwidths=[5, 6, 15, 5, 30])
     return f"The best trials, retrained with other seeds (mean and standard deviation of the runs):\n{table}"
@@ -218,17 +236,21 @@ def _indented(text: str, head: str) -> list[str]:
 
 
 class PlainObserver:
-    """Prints one line for each trial that starts, each epoch, and each trial that ends."""
+    """Prints one line for each trial that starts, each epoch, and each trial that ends.
 
-    def __init__(self, options: SearchOptions, show: Callable[[str], None]) -> None:
+    ``noun`` is what a trial is called: where trials are trained again, their runs have numbers of their own.
+    """
+
+    def __init__(self, options: SearchOptions, show: Callable[[str], None], noun: str = "trial") -> None:
         self._num_trials = options.num_trials
+        self._noun = noun
         self._show = show
         self._epochs: dict[int, list[EpochRecord]] = {}
 
     def trial_started(self, number: int, place: int, hyperparameters: Hyperparameters) -> None:
         """``Trial 3 (4 of 50): adam, bce, learning rate 0.00143``."""
         self._epochs[number] = []
-        self._show(f"Trial {number} ({place} of {self._num_trials}): {hyperparameters}")
+        self._show(f"{self._noun.capitalize()} {number} ({place} of {self._num_trials}): {hyperparameters}")
 
     def trials_advanced(self, shares: Mapping[int, float]) -> None:
         """Nothing: a file need not grow between two epochs."""
@@ -241,26 +263,29 @@ class PlainObserver:
         loss = "" if epoch.test_loss is None else f", loss {epoch.test_loss:.4f}"
         so_far = "" if best is None or best.accuracy is None else f" (best {best.accuracy:.3f} in epoch {best.epoch})"
         self._show(
-            f"  trial {number}, epoch {epoch.epoch:{width}}/{epoch.num_epochs}: "
+            f"  {self._noun} {number}, epoch {epoch.epoch:{width}}/{epoch.num_epochs}: "
             f"accuracy {epoch.accuracy:.3f}{loss}{so_far}"
         )
 
     def trial_finished(self, result: TrialResult, best: TrialRecord | None) -> None:
         """``Trial 3 complete after 12 s: accuracy 0.851 in epoch 5 (best 0.904, trial 1)``."""
         self._epochs.pop(result.number, None)
-        head = f"Trial {result.number} {result.state.value} after {result.seconds:.0f} s: "
+        name, seconds, reason = f"{self._noun.capitalize()} {result.number}", f"{result.seconds:.0f} s", result.reason
         if result.is_broken_off:
-            self._show(f"Trial {result.number} unfinished after {result.seconds:.0f} s: {result.reason}")
+            self._show(f"{name} unfinished after {seconds}: {reason}")
             return
+        head = f"{name} {result.state.value} after {seconds}: "
         if result.state is TrialState.FAILED:
-            self._show(head + (result.reason or "for an unknown reason"))
+            self._show(head + (reason or "for an unknown reason"))
             return
+        if result.state is TrialState.PRUNED and reason is not None:  # which says so, and after which epoch
+            head, reason = f"{name} {reason}, {seconds}: ", None
         epoch = result.best_epoch
         text = "" if epoch is None else f"accuracy {epoch.accuracy:.3f} in epoch {epoch.epoch}"
         if best is not None and best.max_acc is not None:
             is_best = best.number == result.number
-            text += ", the best so far" if is_best else f" (best {best.max_acc:.3f}, trial {best.number})"
-        self._show(head + text + (f"; {result.reason}" if result.reason else ""))
+            text += ", the best so far" if is_best else f" (best {best.max_acc:.3f}, {self._noun} {best.number})"
+        self._show(head + text + (f"; {reason}" if reason else ""))
 
     def others_seen(self, records: Sequence[TrialRecord], running: Sequence[RunningTrial]) -> None:
         """Nothing: each driver tells of its own trials."""

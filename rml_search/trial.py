@@ -124,7 +124,8 @@ def _judge(
     if verdict is None:
         reason = watch.fault or _why_it_failed(ended, watch, paths)
         state = TrialState.COMPLETE if reason is None else TrialState.FAILED
-        verdict = Verdict(state, reason or "", is_machines_fault=ended.is_machines_fault)
+        told = reason or _what_is_missing(watch)
+        verdict = Verdict(state, told, is_machines_fault=ended.is_machines_fault)
         # An exit code of 0 says nothing of what was wrong, nor that other trials would fail alike.
         status = ended.status if reason is not None and watch.fault is None and ended.code != 0 else None
     else:
@@ -239,6 +240,12 @@ def _why_it_failed(ended: EngineExit, watch: _LogWatch, paths: TrialPaths) -> st
     if not paths.checkpoint(best.epoch).is_file():
         return f"the engine left no checkpoint of epoch {best.epoch}, its best"
     return None
+
+
+def _what_is_missing(watch: _LogWatch) -> str:
+    """Of a trial that ended well: a training may end early by itself, but a person should know."""
+    last = watch.epochs[-1]
+    return "" if last.epoch >= last.num_epochs else f"its log ends with epoch {last.epoch} of {last.num_epochs}"
 
 
 def _last_words(ended: EngineExit, watch: _LogWatch) -> str:

@@ -130,8 +130,32 @@ def describe_validation_error(error: ValidationError) -> str:
         message = _unknown_key(str(fault["loc"][-1]))
     elif fault["type"] == "missing":
         message = "is missing"
+    elif message.startswith(_PYDANTIC):
+        kind = fault["type"].partition("_")[0]
+        message = f"must be {_KINDS.get(kind) or message.removeprefix(_PYDANTIC)}{_but_is(fault['input'])}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{location}: {message}{more}" if location else f"{message}{more}"
+
+
+_PYDANTIC = "Input should be "
+_SHORT = 40
+#: In JSON's words, what pydantic says in Python's; by what its names of such faults begin with.
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "an object",
+    "model": "an object",
+}
+
+
+def _but_is(value: object) -> str:
+    """What stands there instead, where it is short."""
+    text = json.dumps(value) if value is None or isinstance(value, bool | int | float | str) else ""
+    return f", not {text}" if 0 < len(text) <= _SHORT else ""
 
 
 # Members of tagged unions have their tag in the location of a fault, which is no key of the document.

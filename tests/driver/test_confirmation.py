@@ -9,12 +9,15 @@ from contextlib import nullcontext
 
 import pytest
 
+from rml_commands.best import describe_best
 from rml_commands.confirmation import confirm
 from rml_optuna import open_study
+from rml_search.confirmation import read_confirmed
+from rml_search.display import PlainDisplay
 from rml_search.errors import OptionError
 from rml_search.inference import choose_inference_config
 from rml_search.interruption import Interrupted, interruptible
-from rml_search.options import ConfirmOptions, PrunerName, StudyChoice
+from rml_search.options import BestFormat, ConfirmOptions, PrunerName, StudyChoice
 from rml_search.plain_output import PlainObserver, confirmation_table
 from rml_search.search import Search
 from rml_study.storage import load_other_study
@@ -111,3 +114,47 @@ def test_the_search_goes_on_beside_its_confirmation(workspace, searched, scripte
 def test_numbers_that_cannot_be(numbers):
     with pytest.raises(OptionError, match="must be at least 1"):
         ConfirmOptions(*numbers)
+
+
+def test_best_tells_of_the_confirmed_model(workspace, searched, scripted, script):
+    assert read_confirmed(workspace, searched[1]) is None
+    before = json.loads(describe_best(BestFormat.JSON, workspace, None))
+    assert set(before["confirmed"].values()) == {None}
+    assert "Retrained" not in describe_best(BestFormat.TABLE, workspace, None)
+
+    train_again(workspace, searched, scripted(script([0.6]), script([0.85]), script([0.7]), script([0.75])))
+    facts = json.loads(describe_best(BestFormat.JSON, workspace, None))
+    assert (facts["trial"], facts["accuracy"]) == (1, 0.9)
+    assert facts["confirmed"] == {
+        "trial": 2,
+        "mean_accuracy": pytest.approx(0.8),
+        "standard_deviation": pytest.approx(0.1 / 2**0.5),
+        "num_runs": 2,
+        "checkpoint": str(workspace.confirmed_model.checkpoint),
+        "config": str(workspace.confirmed_model.config),
+    }
+    assert "RML_BEST_CONFIRMED_TRIAL=2\n" in describe_best(BestFormat.ENV, workspace, None)
+    table = describe_best(BestFormat.TABLE, workspace, None)
+    told = " ".join(table.splitlines()[-2:])
+    assert told == (
+        "Retrained with other seeds, trial 2 is the best: accuracy 0.800 +- 0.071, over 2 runs. "
+        "infer uses its model, in best_model/confirmed/."
+    )
+    assert max(map(len, table.splitlines())) < 80
+
+
+def test_what_is_no_list_of_runs_confirms_nothing(workspace, searched, scripted, script):
+    train_again(workspace, searched, scripted(script([0.6]), script([0.85]), script([0.7]), script([0.75])))
+    [runs] = workspace.confirmations.glob("*/list_acc.json")
+    runs.write_text("[")
+    assert read_confirmed(workspace, searched[1]) is None
+
+
+def test_runs_are_told_apart_from_trials(searched, workspace, scripted, script):
+    lines = []
+    search, records = searched
+    again = dataclasses.replace(search, runtime=scripted(script([0.6]), script([0.5])))
+    confirm(ConfirmOptions(1, 2), again, records, PlainDisplay(lines.append).watching, lines.append)
+    assert lines[1].startswith("Run 0 (1 of 2): ")
+    assert lines[2].startswith("  run 0, epoch 1/9: accuracy 0.600, ")
+    assert not any(line.startswith("Trial") for line in lines)

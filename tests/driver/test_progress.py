@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rml_search.display import SearchPart
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.live_observer import LiveObserver
 from rml_search.progress import Progress, RunningTrial, duration, settings_line, sparkline, tally
@@ -113,7 +114,7 @@ def test_curves():
 def test_the_observer_knows_what_the_search_knows(make_options):
     clock = iter(range(100)).__next__
     lines = []
-    observer = LiveObserver(make_options(num_trials=5), "", [record(0, 0.5)], lines.append, clock)
+    observer = LiveObserver(SearchPart(make_options(num_trials=5), [record(0, 0.5)]), "", lines.append, clock)
     observer.trial_started(1, 2, POINT)  # at 0
     observer.trial_started(2, 3, POINT)  # at 1
     observer.epoch_finished(1, EpochRecord(1, 3, 0.6))  # at 2
@@ -130,7 +131,7 @@ def test_the_observer_knows_what_the_search_knows(make_options):
 
 def test_the_time_left_is_known_before_the_first_epoch_has_ended(make_options):
     clock = iter(range(100)).__next__
-    observer = LiveObserver(make_options(num_trials=5, num_epochs=4), "", [], lambda _: None, clock)
+    observer = LiveObserver(SearchPart(make_options(num_trials=5, num_epochs=4), []), "", lambda _: None, clock)
     observer.trial_started(1, 1, POINT)  # at 0
     assert observer.progress().running[0].seconds_left is None  # at 1
     observer.trials_advanced({1: 0.125, 7: 0.5})  # at 2; trial 7 has just ended
@@ -143,7 +144,7 @@ def test_the_time_left_is_known_before_the_first_epoch_has_ended(make_options):
 
 
 def test_the_observer_counts_the_trials_of_other_drivers(make_options):
-    observer = LiveObserver(make_options(num_trials=9), "", [], lambda _: None)
+    observer = LiveObserver(SearchPart(make_options(num_trials=9), []), "", lambda _: None)
     observer.trial_started(3, 4, POINT)
     version = observer.version
     elsewhere = running(4, [0.9], 5.0, place="process 7 on host b")

@@ -167,7 +167,7 @@ def test_an_interruption_keeps_what_had_finished_and_closes_the_engine(workspace
         running.run()
     assert runtime.engines[1].closed
     assert [(r.state.value, r.reason) for r in read_list_acc(workspace)] == [
-        ("complete", None),
+        ("complete", "its log ends with epoch 1 of 9"),
         ("failed", "interrupted"),
     ]
     assert workspace.best_checkpoint.read_text().endswith("0000/checkpoints: epoch 1")
@@ -208,7 +208,7 @@ def test_a_signal_while_the_study_is_at_work_leaves_no_trial_running(
     with pytest.raises(Interrupted), interruptible():
         running.run()
     study = optuna.load_study(study_name=STUDY_NAME, storage=storage_url(workspace))
-    state, reason = {"ask": ("failed", "interrupted"), "tell": ("complete", None)}[method]
+    state, reason = {"ask": ("failed", "interrupted"), "tell": ("complete", "its log ends with epoch 1 of 9")}[method]
     assert not [trial for trial in study.trials if trial.state is optuna.trial.TrialState.RUNNING]
     assert study.trials[0].user_attrs["record"]["reason"] == reason
     assert [(record.state.value, record.reason) for record in read_list_acc(workspace)] == [(state, reason)]

@@ -34,6 +34,13 @@ def test_value_is_the_best_epochs_accuracy_and_the_first_of_equals_wins(workspac
     assert seen == [(1, 0.5), (2, 0.904), (3, 0.7), (4, 0.904)]
 
 
+def test_a_complete_trial_with_fewer_epochs_says_so(workspace, make_options, scripted, script):
+    early = run(scripted(script([0.5, 0.6])), make_options(), workspace)
+    assert (early.state, early.reason) == (TrialState.COMPLETE, "its log ends with epoch 2 of 9")
+    whole = run(scripted(script([0.5] * 9)), make_options(), workspace)
+    assert (whole.state, whole.reason) == (TrialState.COMPLETE, None)
+
+
 def test_a_trial_holds_the_best_checkpoint_and_the_one_being_written_and_no_other(
     workspace, make_options, scripted, script
 ):

@@ -47,7 +47,7 @@ def test_a_search_is_there_trial_by_trial(search_tracked, three_fates, short, tm
     assert complete.curves["loss/test"] == [(epoch, pytest.approx(0.6603)) for epoch in (1, 2, 3)]
     assert complete.curves["loss/train"] == [(1, pytest.approx(0.7028))]
     assert complete.curves["best accuracy"] == [(2, pytest.approx(0.7))]
-    assert (complete.state, complete.status) == ("complete", api_pb2.STATUS_SUCCESS)
+    assert (complete.state, complete.status) == ("complete: its log ends with epoch 3 of 9", api_pb2.STATUS_SUCCESS)
     optimizer = runtime.documents[0]["optimizer"]
     assert complete.hyperparameters["optimizer"].string_value == optimizer["type"].lower()
     assert complete.hyperparameters["learning_rate"].number_value == optimizer["learning_rate"]
