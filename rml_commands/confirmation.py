@@ -48,7 +48,9 @@ def confirm(
     num_runs = len(trials) * asked.num_seeds
     part = confirmation_workspace(workspace, trials, asked.num_seeds)
     own_options = confirmation_options(options, num_runs, asked.num_seeds)
-    show(f"Retraining the best {len(trials)} trials with {asked.num_seeds} seeds each")
+    num_trials, num_seeds = len(trials), asked.num_seeds
+    what = "the best trial" if num_trials == 1 else f"each of the best {num_trials} trials"
+    show(f"Retraining {what} with {num_seeds} other seed{'' if num_seeds == 1 else 's'}")
     with database_errors(workspace):
         study = open_study(workspace, own_options, StudyChoice(pruner=PrunerName.NONE), show, name=part.name)
         try:

@@ -142,7 +142,7 @@ def _draw(rows: Sequence[GalleryRow], title: str) -> Figure:
     draw_panels = [draw_panel for _, draw_panel in panels]
     panel_width = (_PAGE_WIDTH - _GAP * (len(draw_panels) + 1)) / len(draw_panels)
     lefts = [_GAP + column * (panel_width + _GAP) for column in range(len(draw_panels))]
-    panel_heights = [panel_width * row.prediction.shape[0] / row.prediction.shape[1] for row in rows]
+    panel_heights = [panel_width * row.image.shape[0] / row.image.shape[1] for row in rows]
     height = _HEADER_HEIGHT + _FOOTER_HEIGHT + sum(panel_heights) + len(rows) * (_LABEL_HEIGHT + _GAP)
     figure = Figure(figsize=(_PAGE_WIDTH, height))
     FigureCanvasAgg(figure)

@@ -20,6 +20,9 @@ from rmldnn_contract.config import Configuration
 
 THRESHOLD = 0.5  #: of the probability, above which a pixel counts as lesion
 
+_SHORTER_SIDE = 256  #: pixels of a picture, at the least where its file has them
+_LONGEST = 4  #: times as long as wide may a picture be
+
 _TRANSFORMS_IN_PLACE = frozenset({"resize", "normalize", "convert_color"})  #: that move no pixel
 
 
@@ -27,8 +30,8 @@ _TRANSFORMS_IN_PLACE = frozenset({"resize", "normalize", "convert_color"})  #: t
 class GalleryRow:
     """One image and what the network made of it.
 
-    ``image`` is (H,W) or (H,W,3) of uint8, ``prediction`` (h,w) the probability of the lesion, ``target`` (h,w) its
-    true mask, or None where it is not known.
+    ``image`` is (H,W) or (H,W,3) of uint8, in the proportions to draw it in; ``prediction`` (h,w) the probability of
+    the lesion, ``target`` (h,w) its true mask, or None where it is not known.
     """
 
     name: str
@@ -110,11 +113,20 @@ def _load_row(
     if probability.shape[::-1] != size:
         probability = np.asarray(cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR), np.float32)
     image = to_display(read_image(image_path, str(image_path)))
-    image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    image = _for_display(image, min(size))
     if mask_path is None:
         return GalleryRow(name, image, probability)
     mask = to_mask(read_image(mask_path, str(mask_path))).astype(np.uint8)
     return GalleryRow(name, image, probability, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) > 0)
+
+
+def _for_display(image: Pixels, side: int) -> Pixels:
+    """The image in its own proportions, not larger than it is drawn; a strip is drawn less long than it is."""
+    height, width = image.shape[:2]
+    shorter = min(height, width, max(side, _SHORTER_SIDE))
+    longer = min(round(shorter * max(height, width) / min(height, width)), _LONGEST * shorter)
+    size = (longer, shorter) if width > height else (shorter, longer)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def score_rows(rows: Sequence[GalleryRow]) -> list[ImageScores]:

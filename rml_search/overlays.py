@@ -41,7 +41,7 @@ def draw_overlay(row: GalleryRow, *, min_side: int = _MIN_SIDE) -> Pixels:
 
 def draw_plain(row: GalleryRow, *, min_side: int = _MIN_SIDE) -> Pixels:
     """The image alone, (H,W,3) of uint8, at the size of :func:`draw_overlay`'s."""
-    height, width = row.prediction.shape
+    height, width = row.image.shape[:2]
     factor = max(1.0, min_side / min(height, width))
     colour = row.image if row.image.ndim == 3 else np.repeat(row.image[..., None], 3, axis=2)
     size = (round(width * factor), round(height * factor))

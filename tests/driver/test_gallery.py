@@ -17,6 +17,7 @@ from PIL import Image
 from rml_search.errors import DataSetError, WriteError
 from rml_search.gallery import GalleryRow, Order, draw_gallery, draw_gallery_of_inference, load_rows
 from rml_search.inference import InferenceResult
+from rml_search.overlays import draw_overlay
 from rml_search.paths import Workspace
 from rml_search.segmentation_scores import dice_coefficient
 from rmldnn_contract.config import parse_configuration
@@ -104,9 +105,22 @@ def predicted(tmp_path: Path) -> Path:
 def test_rows_put_images_masks_and_predictions_together(predicted: Path) -> None:
     a, b = load_rows(predicted / "inputs", predicted / "targets", predicted / "predictions")
     assert (a.name, b.name) == ("a", "sub/b")
-    assert (a.image.shape, b.image.shape) == ((8, 8, 3), (8, 8))
+    assert (a.image.shape, b.image.shape) == ((32, 24, 3), (32, 24)), "not in the proportions of the files"
+    assert (a.prediction.shape, a.target.shape) == ((8, 8), (8, 8))
     assert (a.image[0, 0].tolist(), int(b.image[0, 0])) == ([200, 0, 0], 200)
     assert (a.dice, b.dice) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [((60, 40), (40, 60)), ((600, 400), (256, 384)), ((900, 9), (9, 36)), ((1, 9), (4, 1))]
+)
+def test_pictures_keep_the_proportions_of_their_files(predicted: Path, size, shape) -> None:
+    Image.fromarray(np.zeros(size[::-1], np.uint8)).save(predicted / "inputs/a.png")
+    row, _ = load_rows(predicted / "inputs", None, predicted / "predictions")
+    assert row.image.shape == shape
+    picture = draw_overlay(row)
+    assert min(picture.shape[:2]) == 384
+    assert max(picture.shape[:2]) == 384 * max(shape) // min(shape)
 
 
 def test_names_without_suffix_are_found_too(predicted: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import shutil
 
 import cv2
 import h5py
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rml_report.plots import draw_plots
+from rml_search.report.page import Page, render_page
 from rml_search.report.pictures import MAX_PICTURES, load_gallery
 
 PREDICTION_BGR, TRUTH_BGR = (0, 159, 230), (233, 180, 86)
@@ -86,6 +90,25 @@ def test_only_the_worst_are_drawn_of_many(predicted):
     assert len(gallery.pictures) == MAX_PICTURES
     assert len(gallery.scores) == MAX_PICTURES + 3
     assert gallery.pictures[0].scores.dice == pytest.approx(0.1)
+
+
+def test_a_class_without_a_lesion_has_no_pooled_score(predicted, mixed_study):
+    """As BUSI's normal images have none."""
+    workspace = predicted(benign_1=3, benign_2=0)
+    inputs, targets = (workspace.root / f"data/test/{kind}" for kind in ("inputs", "targets"))
+    with h5py.File(workspace.predictions / "output_1.h5", "a") as file:
+        for name in ("normal_1.png", "normal_2.png"):
+            shutil.copy(inputs / "benign_1.png", inputs / name)
+            Image.new("L", (40, 40), 0).save(targets / name)
+            file[name] = np.zeros((1, 40, 40), np.float32)
+    gallery = load_gallery(workspace)
+    assert [(one.name, one.pooled_dice is None) for one in gallery.means] == [
+        ("benign", False),
+        ("normal", True),
+        ("all", False),
+    ]
+    page = render_page(Page(mixed_study, {}, draw_plots(mixed_study), gallery, ""))
+    assert re.search(r">normal</th>(<td[^>]*>(2|1\.000|none)</td>){6}", page)
 
 
 def test_no_predictions(workspace):
