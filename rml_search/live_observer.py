@@ -48,6 +48,7 @@ class LiveObserver:
     ) -> None:
         self.version = 0
         self._options = part.options
+        self._noun = part.noun
         self._settings = settings
         self._records = [*part.records]
         self._notes: list[str] = []
@@ -116,6 +117,7 @@ class LiveObserver:
                 running=tuple(sorted((*own, *self._elsewhere), key=lambda trial: trial.number)),
                 has_front=len(self._options.objectives) > 1,
                 notes=tuple(self._notes),
+                noun=self._noun,
             )
 
     def _shown(self, number: int, trial: _Trial, now: float) -> RunningTrial:

@@ -59,17 +59,17 @@ class SearchView:
         progress = self.progress
         head: list[Text] = [Text(_whole_items(_line(progress.settings), paper), _TITLE), *_bars(progress, paper)]
         best = _best_rows(progress)
-        told = [f"trial {failure.number}: {_line(failure.reason)}" for failure in progress.tally.failures]
+        told = [f"{progress.noun} {failure.number}: {_line(failure.reason)}" for failure in progress.tally.failures]
         noted = [_line(note) for note in progress.notes]
         titles = ("Failed", "Notes")
         if self.height is None:
-            trials = _trial_rows(progress.running, paper, None)
+            trials = _trial_rows(progress, paper, None)
             whole = (_wrapped(told, paper, _BAD), _wrapped(noted, paper, _QUIET))
             return _laid_out(head, trials, best, list(zip(titles, whole, strict=True)), spaced=True)
         failures = [Text(f"  {line}", _BAD) for line in told]
         notes = [Text(f"  {line}", _QUIET) for line in noted]
         room = self.height - len(head) - len(best)
-        trials = _trial_rows(progress.running, paper, room)
+        trials = _trial_rows(progress, paper, room)
         room -= len(trials)
         last: list[tuple[str, list[Text]]] = []
         for title, rows in zip(titles, (failures, notes), strict=True):
@@ -116,7 +116,8 @@ def _bars(progress: Progress, paper: _Paper) -> list[Text]:
     left = None if not slowest or None in slowest else max(value for value in slowest if value is not None)
     trials = progress.trials_done / progress.num_trials if progress.num_trials else 0.0
     epochs = sum(trial.fraction * trial.num_epochs for trial in at_work) / num_epochs if num_epochs else 0.0
-    bars = [_bar("Trials", trials, counts + told, progress.seconds_left, paper)]
+    name = f"{progress.noun.capitalize()}s".ljust(len("Epochs"))
+    bars = [_bar(name, trials, counts + told, progress.seconds_left, paper)]
     if at_work or progress.is_running is not False:
         bars.append(_bar("Epochs", epochs, f"{num_done}/{num_epochs}", left, paper))
     return bars
@@ -139,31 +140,33 @@ def _best_rows(progress: Progress) -> list[Text]:
     best = progress.best
     if best is None:
         return [Text.assemble(("Best     ", _TITLE), ("no successful trial yet", _QUIET))]
-    where = f", trial {best.number}" + ("" if best.epoch is None else f", epoch {best.epoch}")
+    where = f", {progress.noun} {best.number}" + ("" if best.epoch is None else f", epoch {best.epoch}")
     rows = [Text.assemble(("Best     ", _TITLE), (f"{best.accuracy:.3f}", _GOOD), f"{where}: {_point(best)}")]
     if progress.has_front and progress.tally.front:
-        ended = [f"{one.accuracy:.3f} in {one.seconds:.0f} s (trial {one.number})" for one in progress.tally.front]
+        noun, front = progress.noun, progress.tally.front
+        ended = [f"{one.accuracy:.3f} in {one.seconds:.0f} s ({noun} {one.number})" for one in front]
         rows.append(Text.assemble(("Front    ", _TITLE), ", ".join(ended)))
     return rows
 
 
-def _trial_rows(running: Sequence[RunningTrial], paper: _Paper, room: int | None) -> list[Text]:
+def _trial_rows(progress: Progress, paper: _Paper, room: int | None) -> list[Text]:
     """Two rows for each trial, or one where two do not fit; the last row counts those that do not fit at all."""
+    running, name = progress.running, progress.noun.capitalize()
     if not running:
         return [Text("No trial is running", _QUIET)] if room is None or room > 0 else []
     scale = accuracy_range(running)
     if room is None or 2 * len(running) <= room:
-        return [row for trial in running for row in _two_rows(trial, paper, scale)]
+        return [row for trial in running for row in _two_rows(name, trial, paper, scale)]
     num_shown = len(running) if len(running) <= room else max(0, room - 1)
-    rows = [_one_row(trial, paper, scale) for trial in running[:num_shown]]
+    rows = [_one_row(name, trial, paper, scale) for trial in running[:num_shown]]
     if num_shown < len(running) and room > 0:
-        rows.append(Text(f"  and {len(running) - num_shown} more trials", _QUIET))
+        rows.append(Text(f"  and {len(running) - num_shown} more {progress.noun}s", _QUIET))
     return rows
 
 
-def _two_rows(trial: RunningTrial, paper: _Paper, scale: tuple[float, float]) -> list[Text]:
+def _two_rows(name: str, trial: RunningTrial, paper: _Paper, scale: tuple[float, float]) -> list[Text]:
     place = "" if trial.place is None else f" ({trial.place})"
-    first = Text.assemble((f"Trial {trial.number}", _TITLE), f"{place}: {_point(trial)}")
+    first = Text.assemble((f"{name} {trial.number}", _TITLE), f"{place}: {_point(trial)}")
     words = f"  epoch {_epoch(trial)}, {_accuracy(trial)}"
     time_left = "was killed" if trial.is_left else f"{duration(trial.seconds_left)} left"
     room = paper.width - len(words) - len(time_left) - 5
@@ -177,11 +180,11 @@ def _two_rows(trial: RunningTrial, paper: _Paper, scale: tuple[float, float]) ->
     return [first, Text.assemble(words, "  ", (curve, "cyan"), gap, (time_left, _QUIET))]
 
 
-def _one_row(trial: RunningTrial, paper: _Paper, scale: tuple[float, float]) -> Text:
+def _one_row(name: str, trial: RunningTrial, paper: _Paper, scale: tuple[float, float]) -> Text:
     curve_width = 8 if paper.width >= _MIN_WIDTH_OF_ALL else 0
     curve = sparkline(trial.accuracies, min(curve_width, trial.num_epochs), *scale, ascii_only=paper.ascii_only)
     return Text.assemble(
-        (f"Trial {trial.number}", _TITLE),
+        (f"{name} {trial.number}", _TITLE),
         f" {_epoch(trial)} {_accuracy(trial).removeprefix('accuracy ')} ",
         (curve, "cyan"),
         f" {_point(trial)}",

@@ -116,6 +116,7 @@ class Progress:
         is_running: whether somebody is at work on it; None where nobody can say.
         notes: what a person should know.
         again: the best trials trained again with other seeds, once the search has come to that.
+        noun: what a trial is called: those of a confirmation are runs, with numbers of their own.
     """
 
     settings: str
@@ -126,6 +127,7 @@ class Progress:
     is_running: bool | None = True
     notes: tuple[str, ...] = ()
     again: Progress | None = None
+    noun: str = "trial"
 
     @property
     def at_work(self) -> list[RunningTrial]:

@@ -14,7 +14,7 @@ drivers share the study) and ``is_left`` (its driver was killed: the next one tr
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from rml_search.json_output import json_line
@@ -34,7 +34,7 @@ def status_text(progress: Progress, *, as_json: bool) -> str:
         console.print(SearchView(progress))
         if progress.again is not None:
             console.print("\nThe best trials, retrained with other seeds", style="bold")
-            console.print(SearchView(progress.again))
+            console.print(SearchView(replace(progress.again, noun="run")))
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 

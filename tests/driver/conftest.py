@@ -21,6 +21,7 @@ from PIL import Image
 from rml_search.network_file import NetworkFile
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace
+from rml_search.prepare import PrepareSummary, prepare
 from rml_search.runtime.base import EngineExit, EngineRun
 
 #: What a network file holds at the least, for tests that train nothing.
@@ -133,6 +134,13 @@ class ScriptedRuntime:
             yield engine
         finally:
             engine.closed = True
+
+
+@pytest.fixture(scope="session")
+def prepared_busi(busi_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PrepareSummary]:
+    """A dataset of the real breast-ultrasound images, which tests only read, and how it was split."""
+    out = tmp_path_factory.mktemp("busi") / "data"
+    return out, prepare(busi_dir / "Dataset_BUSI_with_GT", out, report=print)
 
 
 @pytest.fixture

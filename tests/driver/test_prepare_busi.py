@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rml_search.dataset import check_data_set
-from rml_search.prepare import PrepareSummary, prepare
+from rml_search.prepare import PrepareSummary
 
 pytestmark = [pytest.mark.busi, pytest.mark.slow]
 
@@ -24,20 +24,14 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def prepared(busi_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PrepareSummary]:
-    out = tmp_path_factory.mktemp("busi") / "data"
-    return out, prepare(busi_dir / "Dataset_BUSI_with_GT", out, report=print)
-
-
-@pytest.fixture(scope="module")
-def rows(prepared: tuple[Path, PrepareSummary]) -> dict[str, dict[str, str]]:
+def rows(prepared_busi: tuple[Path, PrepareSummary]) -> dict[str, dict[str, str]]:
     """Row of ``split.csv`` by the name of the image."""
-    return {row["name"].removesuffix(".png"): row for row in read(prepared[0] / "split.csv")}
+    return {row["name"].removesuffix(".png"): row for row in read(prepared_busi[0] / "split.csv")}
 
 
-def test_numbers(prepared: tuple[Path, PrepareSummary]) -> None:
+def test_numbers(prepared_busi: tuple[Path, PrepareSummary]) -> None:
     """702 and 78 images, of each class as many as the reference split has; 17 images have several masks."""
-    out, summary = prepared
+    out, summary = prepared_busi
     assert [(one.name, one.num_train, one.num_test) for one in summary.classes] == [
         ("benign", 393, 44),
         ("malignant", 189, 21),
