@@ -220,7 +220,8 @@ TrialTimeoutOption = Annotated[
     float | None, typer.Option("--trial-timeout", metavar="S", help="End a trial after S seconds.")
 ]
 StallTimeoutOption = Annotated[
-    float | None, typer.Option("--stall-timeout", metavar="S", help="Fail a trial after S seconds without output.")
+    float | None,
+    typer.Option("--stall-timeout", metavar="S", help="Stop and retry a trial that prints nothing for S seconds."),
 ]
 TargetAccuracyOption = Annotated[
     float | None,
