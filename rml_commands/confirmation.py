@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ def confirm(
             study.enqueue(confirmation_points(own_options, trials))
             limits = replace(search.limits, target_accuracy=None)
             records = study.records()
-            if not workspace.confirmed_model.digest.is_file() or len(records) < num_runs:
+            if not workspace.confirmed_model.digest.is_file() or _num_counted(records) < num_runs:
                 with watching(SearchPart(own_options, records, is_again=True)) as observer, trials_in_place(part):
                     Search(own_options, part, search.runtime, study, observer, limits, search.slots, num_runs).run()
             ranked = rank(trials, study.records())
@@ -66,3 +66,7 @@ def confirm(
     if ranked and ranked[0].runs:
         keep_winner(ranked[0], own_options, part, workspace)
     return ranked
+
+
+def _num_counted(records: Iterable[TrialRecord]) -> int:
+    return sum(not record.tried_again for record in records)

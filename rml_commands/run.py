@@ -212,5 +212,5 @@ def _evaluate_on_test_images(workspace: Workspace, runtime: Runtime, num_procs: 
     config = choose_inference_config(workspace, None)
     move_predictions_aside(workspace, config, datetime.now())
     if isinstance(runtime, WarmRuntime):
-        runtime.end_free_workers(num_kept=1)
+        runtime.end_free_workers()
     return run_inference(config, workspace, runtime, num_procs=num_procs)

@@ -20,8 +20,10 @@ from optuna.trial import TrialState as OptunaState
 
 from rml_report.comparison import importance_shares
 from rml_report.plots import draw_plots, plotly_script
+from rml_search.confirmation import read_kept_winner
 from rml_search.errors import NoResultsError, WriteError
 from rml_search.folder import is_folder_of
+from rml_search.inference import read_test_accuracy
 from rml_search.options import SharedChoice
 from rml_search.paths import Workspace, shown
 from rml_search.report.page import Page, render_page
@@ -44,6 +46,9 @@ _STATES = {
 _NOT_OURS = {"duplicates", "borrowed"}
 
 
+_NOT_HERE = Gallery(reason="This folder contains no predictions of this shared search.")
+
+
 def write_report(workspace: Workspace, folder: Path | None = None, shared: SharedChoice | None = None) -> Path:
     """Writes ``report.html`` into a folder, which is made (None: the search's own); gives the file.
 
@@ -57,11 +62,13 @@ def write_report(workspace: Workspace, folder: Path | None = None, shared: Share
         WriteError: the system refuses the file.
     """
     study = read_summary(workspace, shared)
+    is_of_folder = shared is None or is_folder_of(workspace, study.identity or "")
     page = Page(
         study=study,
+        test_accuracy=read_test_accuracy(workspace) if is_of_folder else None,
         importances=importance_shares(study),
         plots=draw_plots(study),
-        gallery=_gallery(workspace, study, shared),
+        gallery=load_gallery(workspace) if is_of_folder else _NOT_HERE,
         plotly_script=plotly_script(),
     )
     path = workspace.report_page if folder is None else folder / workspace.report_page.name
@@ -71,12 +78,6 @@ def write_report(workspace: Workspace, folder: Path | None = None, shared: Share
     except OSError as error:
         raise WriteError(f"cannot write {shown(path)}: {error.strerror or error}") from error
     return path
-
-
-def _gallery(workspace: Workspace, study: StudySummary, shared: SharedChoice | None) -> Gallery:
-    if shared is not None and not is_folder_of(workspace, study.identity or ""):
-        return Gallery(reason="This folder contains no predictions of this shared search.")
-    return load_gallery(workspace)
 
 
 def write_report_softly(workspace: Workspace, show: Callable[[str], None], shared: SharedChoice | None = None) -> None:
@@ -113,7 +114,10 @@ def read_summary(workspace: Workspace, shared: SharedChoice | None = None) -> St
             )
         names = [study.study_name for study in studies]
         main = STUDY_NAME if STUDY_NAME in names else names[0]
-        others = [optuna.load_study(study_name=other, storage=storage) for other in names if other != main]
+        kept = read_kept_winner(workspace)
+        # Of several confirmations that count whose model is kept; each alone compares the same seeds.
+        again = [other for other in names if other != main and (kept is None or other == kept.study)]
+        others = [optuna.load_study(study_name=other, storage=storage) for other in again]
         summary = summarise(optuna.load_study(study_name=main, storage=storage), name)
         summary = replace(summary, confirmations=_confirmations(summary.trials, others))
     return _begun(summary, shown(workspace.study_database))

@@ -130,7 +130,11 @@ def _curves_plot(study: StudySummary, compared: optuna.Study) -> Plot:
             epochs, accuracies = zip(*trial.accuracies, strict=True)
             drawn[trial.number] = go.Scatter(x=epochs, y=accuracies)
     if not drawn:
-        return Plot("curves", None, "No per-epoch accuracies are stored, so there are no learning curves.")
+        return Plot(
+            "curves",
+            None,
+            "The study holds no accuracies of epochs, as with two objectives, so there are no learning curves.",
+        )
     best = study.best
     order = sorted(drawn, key=lambda number: (best is not None and number == best.number, number))
     traces: list[go.Scatter] = []

@@ -10,9 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rml_search.confirmation import Confirmed, read_confirmed
+from rml_search.confirmation import KeptWinner, read_kept_winner
 from rml_search.errors import NoResultsError
 from rml_search.hyperparameters import Hyperparameters
+from rml_search.inference import read_test_accuracy
 from rml_search.options import BestFormat
 from rml_search.paths import Workspace
 from rml_search.plain_output import best_table
@@ -39,9 +40,10 @@ def best_text(
     Raises:
         NoResultsError: a program is to read it, and no trial has reached an accuracy.
     """
-    confirmed = read_confirmed(workspace, records) if is_of_folder else None
+    confirmed = read_kept_winner(workspace) if is_of_folder else None
+    test_accuracy = read_test_accuracy(workspace) if is_of_folder else None
     if best_format is BestFormat.TABLE:
-        return best_table(records, by_validation=by_validation, confirmed=confirmed)
+        return best_table(records, by_validation=by_validation, confirmed=confirmed, test_accuracy=test_accuracy)
     best = best_record(records)
     if best is None:
         raise NoResultsError("no trial has an accuracy yet")
@@ -52,6 +54,7 @@ def best_text(
         "epoch": best.epoch_max_acc,
         "seconds": best.seconds,
         "chosen_on": "validation images" if by_validation else "test images",
+        "test_accuracy": test_accuracy,
         "checkpoint_sha256": best.checkpoint_sha256,
         "num_trials": _num_trials(records),
         "hyperparameters": Hyperparameters.from_point(best.point).point,
@@ -73,14 +76,14 @@ def _num_trials(records: Iterable[TrialRecord]) -> dict[str, int]:
     return {state.value: states.count(state) for state in TrialState}
 
 
-def _confirmed(confirmed: Confirmed | None, workspace: Workspace) -> dict[str, Any]:
+def _confirmed(confirmed: KeptWinner | None, workspace: Workspace) -> dict[str, Any]:
     """The trial that was the best one when it was trained again; None for everything where none was."""
     model = workspace.confirmed_model
     return {
-        "trial": None if confirmed is None else confirmed.trial.number,
+        "trial": None if confirmed is None else confirmed.trial,
         "mean_accuracy": None if confirmed is None else confirmed.mean,
         "standard_deviation": None if confirmed is None else confirmed.deviation,
-        "num_runs": None if confirmed is None else len(confirmed.runs),
+        "num_runs": None if confirmed is None else len(confirmed.accuracies),
         "checkpoint": None if confirmed is None else _there(model.checkpoint),
         "config": None if confirmed is None else _there(model.config),
     }

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import statistics
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+
+from pydantic import TypeAdapter
 
 from rml_search.best_model import file_digest
-from rml_search.errors import NoResultsError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.options import SearchOptions
 from rml_search.paths import Workspace
-from rml_search.results import TrialRecord, best_records, read_list_acc
+from rml_search.results import TrialRecord, best_records
 from rml_search.search_space import SEED, Dimension, IntRange, Value
 from rml_search.trial_config import inference_configuration, network_index
 from rml_search.whole_files import replacing, write_atomically
@@ -49,6 +51,33 @@ class Confirmed:
         return best_records(self.runs, 1)[0]
 
 
+@dataclass(frozen=True)
+class KeptWinner:
+    """Whose model the confirmed one is, as a file beside it tells: another confirmation may have the same checkpoint.
+
+    Attributes:
+        trial: the number of the trial of the search.
+        accuracies: of the best epochs (0 to 1) of its runs, one or more.
+        study: the name of the study of all these runs.
+        checkpoint_sha256: of the model.
+    """
+
+    trial: int
+    accuracies: tuple[float, ...]
+    study: str
+    checkpoint_sha256: str
+
+    @property
+    def mean(self) -> float:
+        """Of the accuracies."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard deviation of a run; None for fewer than two."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+
 def confirmation_workspace(workspace: Workspace, trials: Sequence[TrialRecord], num_seeds: int) -> Workspace:
     """Where these trials are trained again: a folder of its own, so that other trials begin anew."""
     numbers = "_".join(str(trial.number) for trial in trials)
@@ -69,7 +98,7 @@ def confirmation_points(options: SearchOptions, trials: Iterable[TrialRecord]) -
 
 def rank(trials: Iterable[TrialRecord], runs: Iterable[TrialRecord]) -> list[Confirmed]:
     """The trials by the mean of their runs, the best first."""
-    finished = [run for run in runs if not run.tried_again and SEED in run.point]
+    finished = [run for run in runs if not run.tried_again]
     ranked = []
     for trial in trials:
         own = [run for run in finished if {**trial.point, SEED: run.point[SEED]} == run.point]
@@ -78,17 +107,12 @@ def rank(trials: Iterable[TrialRecord], runs: Iterable[TrialRecord]) -> list[Con
     return sorted(ranked, key=lambda confirmed: (-confirmed.mean, confirmed.trial.number))
 
 
-def read_confirmed(workspace: Workspace, trials: Iterable[TrialRecord]) -> Confirmed | None:
-    """The trial whose confirmed model is in the folder, with its runs; None where there is none."""
-    trials = tuple(trials)
-    with suppress(OSError):
+def read_kept_winner(workspace: Workspace) -> KeptWinner | None:
+    """Whose model the confirmed one in the folder is; None where there is none."""
+    with suppress(OSError, ValueError):  # pydantic's errors among them
+        winner = TypeAdapter(KeptWinner).validate_json(workspace.kept_winner.read_bytes())
         digest = workspace.confirmed_model.digest.read_text(encoding="utf-8").partition(" ")[0]
-        for folder in sorted(workspace.confirmations.iterdir()):
-            with suppress(NoResultsError):
-                runs = read_list_acc(workspace.part(f"{workspace.confirmations.name}/{folder.name}"))
-                for confirmed in rank(trials, runs):
-                    if confirmed.runs and confirmed.best_run.checkpoint_sha256 == digest:
-                        return confirmed
+        return winner if digest == winner.checkpoint_sha256 else None
     return None
 
 
@@ -111,4 +135,7 @@ def keep_winner(winner: Confirmed, options: SearchOptions, part: Workspace, work
         with replacing(model.checkpoint) as temporary:
             shutil.copyfile(source, temporary)
     write_atomically(model.digest, f"{run.checkpoint_sha256}  {model.checkpoint.name}\n")
+    accuracies = tuple(one.max_acc or 0.0 for one in winner.runs)
+    told = KeptWinner(winner.trial.number, accuracies, part.name, run.checkpoint_sha256 or "")
+    write_atomically(workspace.kept_winner, json.dumps(asdict(told), indent=2) + "\n")
     shutil.rmtree(part.best_model, ignore_errors=True)

@@ -30,14 +30,21 @@ _TRANSFORMS_IN_PLACE = frozenset({"resize", "normalize", "convert_color"})  #: t
 class GalleryRow:
     """One image and what the network made of it.
 
-    ``image`` is (H,W) or (H,W,3) of uint8, in the proportions to draw it in; ``prediction`` (h,w) the probability of
-    the lesion, ``target`` (h,w) its true mask, or None where it is not known.
+    ``source`` is the image, or its file, which is read where it is drawn; ``prediction`` (h,w) the probability of the
+    lesion, ``target`` (h,w) its true mask, or None where it is not known.
     """
 
     name: str
-    image: Pixels
+    source: Pixels | Path
     prediction: Scores
     target: Mask | None = None
+
+    @cached_property
+    def image(self) -> Pixels:
+        """(H,W) or (H,W,3) of uint8, in the proportions to draw it in. Raises DataSetError where it is unreadable."""
+        if not isinstance(self.source, Path):
+            return self.source
+        return _for_display(to_display(read_image(self.source, str(self.source))), min(self.prediction.shape))
 
     @cached_property
     def dice(self) -> float | None:
@@ -112,12 +119,10 @@ def _load_row(
     size = image_size or probability.shape[::-1]
     if probability.shape[::-1] != size:
         probability = np.asarray(cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR), np.float32)
-    image = to_display(read_image(image_path, str(image_path)))
-    image = _for_display(image, min(size))
     if mask_path is None:
-        return GalleryRow(name, image, probability)
+        return GalleryRow(name, image_path, probability)
     mask = to_mask(read_image(mask_path, str(mask_path))).astype(np.uint8)
-    return GalleryRow(name, image, probability, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) > 0)
+    return GalleryRow(name, image_path, probability, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) > 0)
 
 
 def _for_display(image: Pixels, side: int) -> Pixels:

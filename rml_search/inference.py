@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from rml_search.errors import CheckpointFileError, EngineFailedError, OptionError, WriteError
+from rml_search.errors import CheckpointFileError, EngineFailedError, OptionError, SearchError, WriteError
 from rml_search.mounts import Mount, for_container, outside_container
 from rml_search.paths import Workspace, shown
 from rml_search.retraining import has_brought_a_model
@@ -99,12 +100,14 @@ def run_inference(config: Path, workspace: Workspace, runtime: Runtime, *, num_p
 
 
 def read_last_inference(workspace: Workspace) -> InferenceResult | None:
-    """What inference with the best model has brought, as its log tells it; None unless that is newer than the model."""
+    """What inference with the best or the confirmed model has brought; None unless that is newer than the model."""
     configuration = read_inference_configuration(choose_inference_config(workspace, None))
     folder = _predictions_folder(configuration, workspace)
     reader = EpochReader()
     try:
-        if (folder / _LOG).stat().st_mtime <= workspace.best_digest.stat().st_mtime:
+        digests = (workspace.confirmed_model.digest, workspace.best_digest)
+        digest = next((path for path in digests if path.is_file()), workspace.best_digest)
+        if (folder / _LOG).stat().st_mtime <= digest.stat().st_mtime:
             return None
         lines = (folder / _LOG).read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -112,6 +115,15 @@ def read_last_inference(workspace: Workspace) -> InferenceResult | None:
     records = [record for line in lines for record in reader.feed(line)]
     found = _result([*records, *reader.finish()], folder, configuration)
     return None if found.accuracy is None or not found.predictions else found
+
+
+def read_test_accuracy(workspace: Workspace) -> float | None:
+    """The accuracy (0 to 1) of the model that inference uses on the search's test images; None where none is known."""
+    with suppress(SearchError, EngineError):
+        found = read_last_inference(workspace)
+        if found is not None and has_run(found.configuration, workspace, found.predictions[0].parent):
+            return found.accuracy
+    return None
 
 
 def has_run(configuration: Configuration, workspace: Workspace, folder: Path) -> bool:

@@ -184,6 +184,11 @@ class Workspace:
         return ModelPaths(*(self.best_model / "confirmed" / name for name in names))
 
     @property
+    def kept_winner(self) -> Path:
+        """Which trial that is, and what its runs have reached, as JSON."""
+        return self.confirmed_model.checkpoint.with_name("confirmation.json")
+
+    @property
     def validation(self) -> Path:
         """The training images parted once more, into those that train and those that choose epoch and trial."""
         return self.root / "validation_split"

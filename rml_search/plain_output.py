@@ -8,7 +8,7 @@ from textwrap import wrap
 
 from tabulate import tabulate
 
-from rml_search.confirmation import Confirmed
+from rml_search.confirmation import Confirmed, KeptWinner
 from rml_search.dataset import DataSetSummary
 from rml_search.doctor import Diagnosis
 from rml_search.hyperparameters import Hyperparameters, show_value
@@ -59,7 +59,7 @@ def settings_rows(
         *([] if data is None else [("Training images", str(data.train)), ("Test images", str(data.test))]),
         ("Epoch and trial chosen on", _chosen_on(options)),
         ("Image size", own if options.image_size is None else "{} x {}".format(*options.image_size)),
-        ("Batch size", f"{options.batch_size} (test {options.test_batch_size})"),
+        ("Batch size", f"{_batch_size(options)} (test {options.test_batch_size})"),
         ("Precision", f"{os.environ[PRECISION_VARIABLE]}, set by {PRECISION_VARIABLE}")
         if PRECISION_VARIABLE in os.environ
         else ("Precision", "the engine's default"),
@@ -76,6 +76,11 @@ def settings_rows(
 def settings_table(rows: Rows) -> str:
     """The settings as a table."""
     return grid(rows, ("Setting", "Value"))
+
+
+def _batch_size(options: SearchOptions) -> str:
+    is_searched = any(dimension.path == "data.batch_size" for dimension in options.dimensions)
+    return "searched" if is_searched else str(options.batch_size)
 
 
 def _pruner(options: SearchOptions, study: StudyChoice) -> str:
@@ -106,11 +111,16 @@ def pareto_table(records: Sequence[TrialRecord]) -> str:
 
 
 def best_table(
-    records: Sequence[TrialRecord], *, by_validation: bool = False, confirmed: Confirmed | None = None
+    records: Sequence[TrialRecord],
+    *,
+    by_validation: bool = False,
+    confirmed: KeptWinner | None = None,
+    test_accuracy: float | None = None,
 ) -> str:
     """The number of finished trials, and the best one's hyperparameters, chosen on validation images or not.
 
-    ``confirmed`` is the trial whose model inference uses instead, trained again with other seeds.
+    ``confirmed`` is the trial whose model inference uses instead, trained again with other seeds. ``test_accuracy`` is
+    what the model that inference uses has reached on test images which had no part in choosing it.
     """
     counted = [record for record in records if not record.tried_again]
     numbers = {state: sum(record.state is state for record in counted) for state in TrialState}
@@ -132,21 +142,21 @@ def best_table(
     chosen = "the test images: expect slightly less on others"
     if by_validation:
         chosen = "validation images, and on no test image"
-    text = f"{head}\n{table}\nEpoch and trial were chosen on {chosen}."
-    if confirmed is None:
-        return text
-    num_runs = len(confirmed.runs)
-    sentence = (
-        f"Retrained with other seeds, trial {confirmed.trial.number} is the best: accuracy {_mean(confirmed)}, over "
-        f"{num_runs} run{'' if num_runs == 1 else 's'}. infer uses its model, in best_model/confirmed/."
-    )
-    return "\n".join([text, *wrap(sentence, _SCREEN_WIDTH)])
+    sentences = [f"Epoch and trial were chosen on {chosen}."]
+    if confirmed is not None:
+        num_runs = len(confirmed.accuracies)
+        sentences.append(
+            f"Retrained with other seeds, trial {confirmed.trial} is the best: accuracy {_mean(confirmed)}, over "
+            f"{num_runs} run{'' if num_runs == 1 else 's'}. infer uses its model, in best_model/confirmed/."
+        )
+    if by_validation and test_accuracy is not None:
+        sentences.append(f"On the test images, {'its' if confirmed else 'the best'} model reached {test_accuracy:.3f}.")
+    lines = [line for sentence in sentences for line in wrap(sentence, _SCREEN_WIDTH)]
+    return "\n".join([head, table, *lines])
 
 
-def _mean(confirmed: Confirmed) -> str:
+def _mean(confirmed: Confirmed | KeptWinner) -> str:
     """``0.800 +- 0.071``: mean and standard deviation of the runs."""
-    if not confirmed.runs:
-        return "all failed"
     return f"{confirmed.mean:.3f}" + ("" if confirmed.deviation is None else f" +- {confirmed.deviation:.3f}")
 
 
@@ -156,7 +166,8 @@ def confirmation_table(ranked: Sequence[Confirmed]) -> str:
     for confirmed in ranked:
         runs = f"{len(confirmed.runs)}" + (f" ({confirmed.num_failed} failed)" if confirmed.num_failed else "")
         point = str(Hyperparameters.from_point(confirmed.trial.point))
-        rows.append((confirmed.trial.number, f"{confirmed.trial.max_acc:.3f}", _mean(confirmed), runs, point))
+        mean = _mean(confirmed) if confirmed.runs else "all failed"
+        rows.append((confirmed.trial.number, f"{confirmed.trial.max_acc:.3f}", mean, runs, point))
     headers = ("Trial", "Search", "Retrained", "Runs", "Hyperparameters")
     table = tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True, maxcolwidths=[5, 6, 15, 5, 30])
     return f"The best trials, retrained with other seeds (mean and standard deviation of the runs):\n{table}"
@@ -278,7 +289,7 @@ class PlainObserver:
         if result.state is TrialState.FAILED:
             self._show(head + (reason or "for an unknown reason"))
             return
-        if result.state is TrialState.PRUNED and reason is not None:  # which says so, and after which epoch
+        if reason is not None and reason.startswith(TrialState.PRUNED.value):  # after which epoch, it says
             head, reason = f"{name} {reason}, {seconds}: ", None
         epoch = result.best_epoch
         text = "" if epoch is None else f"accuracy {epoch.accuracy:.3f} in epoch {epoch.epoch}"

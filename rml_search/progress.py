@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,8 +44,9 @@ class RunningTrial:
 
     @property
     def accuracies(self) -> tuple[float, ...]:
-        """Of the epochs that have one, in their order."""
-        return tuple(epoch.accuracy for epoch in self.epochs if epoch.accuracy is not None)
+        """Of the epochs that have one, in their order; not-a-number, which ends a trial, is none."""
+        known = (epoch.accuracy for epoch in self.epochs if epoch.accuracy is not None)
+        return tuple(accuracy for accuracy in known if math.isfinite(accuracy))
 
     @property
     def best(self) -> EpochRecord | None:

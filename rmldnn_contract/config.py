@@ -154,7 +154,7 @@ _KINDS = {
 
 def _but_is(value: object) -> str:
     """What stands there instead, where it is short."""
-    text = json.dumps(value) if value is None or isinstance(value, bool | int | float | str) else ""
+    text = json.dumps(value, ensure_ascii=False) if value is None or isinstance(value, bool | int | float | str) else ""
     return f", not {text}" if 0 < len(text) <= _SHORT else ""
 
 

@@ -95,9 +95,10 @@ def _line(record: TrialRecord, best: TrialRecord | None, place: str) -> str:
     if record.state is TrialState.FAILED or record.max_acc is None:
         return f"{head}{record.reason or 'for an unknown reason'}; {place}"
     text = f"{head}accuracy {record.max_acc:.3f} in epoch {record.epoch_max_acc}"
-    if best is None or best.number == record.number:
-        return f"{text}, the best so far; {place}"
-    return f"{text} ({_best_so_far(best)}); {place}"
+    is_best = best is None or best.number == record.number
+    text += ", the best so far" if is_best or best is None else f" ({_best_so_far(best)})"
+    told = record.reason if record.state is TrialState.COMPLETE else None
+    return "; ".join(filter(None, (text, told, place)))
 
 
 def follow(array: JobArray, progress: Progress, show: Callable[[str], None]) -> None:

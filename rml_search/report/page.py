@@ -28,6 +28,7 @@ class Page:
     Attributes:
         importances: hyperparameter -> share; empty where unknown.
         plotly_script: the source of plotly.js.
+        test_accuracy: of the model that inference uses, on the search's test images; None where it is not known.
     """
 
     study: StudySummary
@@ -35,6 +36,7 @@ class Page:
     plots: Plots
     gallery: Gallery
     plotly_script: str
+    test_accuracy: float | None = None
 
 
 @dataclass(frozen=True)

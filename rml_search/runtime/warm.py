@@ -102,15 +102,15 @@ class WarmRuntime:
             self._is_closed = True
         self.end_free_workers()
 
-    def end_free_workers(self, num_kept: int = 0) -> None:
-        """Ends those that nothing runs on, but for the last ones: what runs next needs their memory."""
-        with self._lock:
-            num_ended = max(0, len(self._free) - num_kept)
-            ended, self._free = self._free[:num_ended], self._free[num_ended:]
-        for _, worker in ended:
-            worker.hang_up()
-        for _, worker in ended:
-            worker.bury(_SECONDS_TO_LEAVE)
+    def end_free_workers(self) -> None:
+        """Ends those that nothing runs on: what runs next may need their memory."""
+        with uninterrupted():
+            with self._lock:
+                free, self._free = self._free, []
+            for _, worker in free:
+                worker.hang_up()
+            for _, worker in free:
+                worker.bury(_SECONDS_TO_LEAVE)
 
     def _begin(self, run: EngineRun, needs: object) -> WarmEngine:
         while (worker := self._find_free(needs)) is not None:

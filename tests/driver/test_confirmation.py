@@ -12,13 +12,15 @@ import pytest
 from rml_commands.best import describe_best
 from rml_commands.confirmation import confirm
 from rml_optuna import open_study
-from rml_search.confirmation import read_confirmed
+from rml_report.page import read_summary
+from rml_search.confirmation import read_kept_winner
 from rml_search.display import PlainDisplay
 from rml_search.errors import OptionError
 from rml_search.inference import choose_inference_config
 from rml_search.interruption import Interrupted, interruptible
 from rml_search.options import BestFormat, ConfirmOptions, PrunerName, StudyChoice
 from rml_search.plain_output import PlainObserver, confirmation_table
+from rml_search.report.summary import Confirmation
 from rml_search.search import Search
 from rml_study.storage import load_other_study
 
@@ -117,7 +119,7 @@ def test_numbers_that_cannot_be(numbers):
 
 
 def test_best_tells_of_the_confirmed_model(workspace, searched, scripted, script):
-    assert read_confirmed(workspace, searched[1]) is None
+    assert read_kept_winner(workspace) is None
     before = json.loads(describe_best(BestFormat.JSON, workspace, None))
     assert set(before["confirmed"].values()) == {None}
     assert "Retrained" not in describe_best(BestFormat.TABLE, workspace, None)
@@ -143,11 +145,35 @@ def test_best_tells_of_the_confirmed_model(workspace, searched, scripted, script
     assert max(map(len, table.splitlines())) < 80
 
 
-def test_what_is_no_list_of_runs_confirms_nothing(workspace, searched, scripted, script):
+@pytest.mark.parametrize(
+    "text", ["[", "{}", "\xff", '{"trial": 2, "accuracies": [0.8], "study": "a", "checkpoint_sha256": "0"}']
+)
+def test_what_does_not_tell_of_this_model_confirms_nothing(workspace, searched, scripted, script, text):
     train_again(workspace, searched, scripted(script([0.6]), script([0.85]), script([0.7]), script([0.75])))
-    [runs] = workspace.confirmations.glob("*/list_acc.json")
-    runs.write_text("[")
-    assert read_confirmed(workspace, searched[1]) is None
+    assert read_kept_winner(workspace).trial == 2
+    workspace.kept_winner.write_text(text, encoding="latin-1")
+    assert read_kept_winner(workspace) is None
+    assert "Retrained" not in describe_best(BestFormat.TABLE, workspace, None)
+
+
+def test_of_two_confirmations_the_last_one_counts(workspace, searched, scripted, script):
+    """They have a seed in common, so that even the digests of their models may be the same."""
+    train_again(workspace, searched, scripted(script([0.9]), script([0.6])), num_trials=1)
+    assert read_kept_winner(workspace).accuracies == (0.9, 0.6)
+    train_again(workspace, searched, scripted(script([0.9]), script([0.6]), script([0.3])), num_trials=1, num_seeds=3)
+    kept = read_kept_winner(workspace)
+    assert kept.accuracies == (0.9, 0.6, 0.3)
+    assert kept.study == "confirmation/trials_1_seeds_3"
+    assert read_summary(workspace).confirmations == (Confirmation(1, (0.9, 0.6, 0.3)),)
+
+
+def test_an_interrupted_run_of_a_second_confirmation_is_made_up_for(workspace, searched, scripted, script):
+    train_again(workspace, searched, scripted(script([0.9]), script([0.6])), num_trials=1)
+    stopped = scripted(script([0.6]), script([0.8]), script([0.7]), script([0.1], interrupts=True))
+    with pytest.raises(Interrupted), interruptible():
+        train_again(workspace, searched, stopped)
+    ranked = train_again(workspace, searched, scripted(script([0.75])))
+    assert [len(confirmed.runs) for confirmed in ranked] == [2, 2]
 
 
 def test_runs_are_told_apart_from_trials(searched, workspace, scripted, script):

@@ -14,10 +14,12 @@ from rml_search.errors import AllTrialsFailedError, OptionError
 from rml_search.hyperparameters import Hyperparameters
 from rml_search.json_output import JsonDisplay
 from rml_search.options import ConfirmOptions, JobChoice, Objective, PrunerName, RuntimeChoice, StudyChoice
+from rml_search.plain_output import PlainObserver
 from rml_search.plan import SearchPlan
 from rml_search.progress import RunningTrial
-from rml_search.results import TrialRecord, TrialState
+from rml_search.results import TrialRecord, TrialResult, TrialState
 from rml_search.runtime.choice import ChosenRuntime
+from rmldnn_contract.training_log import EpochRecord
 
 #: What an event has besides its name and its time; a program may rely on each.
 FIELDS = {
@@ -187,3 +189,37 @@ def test_without_a_terminal_there_are_lines(name, search, script, capsys):
     lines = search(script([0.5, 0.7]), script([0.6]), display=name, num_epochs=9)
     assert "  trial 0, epoch 2/9: accuracy 0.700, loss 0.6603 (best 0.700 in epoch 2)" in lines
     assert not any("\x1b" in line or "\r" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "line"),
+    [
+        ("complete", None, "Trial 3 complete after 60 s: accuracy 0.700 in epoch 1 (best 0.900, trial 1)"),
+        (
+            "complete",
+            "its log ends with epoch 1 of 9",
+            "Trial 3 complete after 60 s: accuracy 0.700 in epoch 1 (best 0.900, trial 1); "
+            "its log ends with epoch 1 of 9",
+        ),
+        (
+            "pruned",
+            "pruned after epoch 1 of 9",
+            "Trial 3 pruned after epoch 1 of 9, 60 s: accuracy 0.700 in epoch 1 (best 0.900, trial 1)",
+        ),
+        (
+            "pruned",
+            "stopped after 60 s (--trial-timeout)",
+            "Trial 3 pruned after 60 s: accuracy 0.700 in epoch 1 (best 0.900, trial 1); "
+            "stopped after 60 s (--trial-timeout)",
+        ),
+        ("failed", "the loss became nan", "Trial 3 failed after 60 s: the loss became nan"),
+    ],
+)
+def test_a_line_tells_how_a_trial_ended(make_options, state, reason, line):
+    lines: list[str] = []
+    point = Hyperparameters("adam", "bce", 0.01)
+    epochs = (EpochRecord(1, 9, 0.7),)
+    result = TrialResult(3, point, TrialState(state), epochs, 60.0, reason=reason)
+    best = TrialRecord(0.9, "adam", 0.01, "bce", 2, 1, TrialState.COMPLETE, 1.0, None)
+    PlainObserver(make_options(), lines.append).trial_finished(result, best)
+    assert lines == [line]

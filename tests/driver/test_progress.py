@@ -154,3 +154,10 @@ def test_the_observer_counts_the_trials_of_other_drivers(make_options):
     assert (now.tally.num_counted, now.tally.num_failed) == (3, 1)
     assert [trial.number for trial in now.running] == [3, 4]
     assert (now.best.number, now.best.accuracy) == (4, 0.9)
+
+
+def test_an_accuracy_that_is_no_number_is_not_drawn():
+    """It ends its trial, but is seen until then."""
+    trial = running(0, [0.5, float("nan"), 0.6], 5.0)
+    assert trial.accuracies == (0.5, 0.6)
+    assert sparkline(trial.accuracies, 4, 0.0, 1.0, ascii_only=True)

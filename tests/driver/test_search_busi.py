@@ -13,7 +13,7 @@ import pytest
 
 from rml_search.prepare import PrepareSummary
 
-pytestmark = [pytest.mark.busi, pytest.mark.slow]
+pytestmark = [pytest.mark.busi, pytest.mark.slow, pytest.mark.timeout(900)]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

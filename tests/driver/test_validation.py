@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -101,8 +102,9 @@ def test_too_few_images_are_one_line_and_leave_nothing(workspace, options, make_
 @pytest.mark.slow
 def test_a_real_search_ends_with_the_test_images(workspace, options, monkeypatch, capsys):
     """The built-in engine, from the command line's own function to the table."""
+    from rml_commands.best import describe_best
     from rml_commands.run import run_search
-    from rml_search.options import RuntimeChoice, RuntimeName
+    from rml_search.options import BestFormat, RuntimeChoice, RuntimeName
     from rml_search.plan import SearchPlan
 
     layer = {"name": "a", "filters": 1, "kernel_size": [3, 3], "padding": "same", "activation": "sigmoid"}
@@ -115,3 +117,14 @@ def test_a_real_search_ends_with_the_test_images(workspace, options, monkeypatch
     assert "chosen on validation images" in told
     assert "Best model on the test images" in told
     assert (workspace.predictions / "output_1.h5").exists()
+
+    facts = json.loads(describe_best(BestFormat.JSON, workspace, None))
+    table = told[told.index("Best model on the test images") :]
+    assert re.search(rf"Accuracy \(Dice\) +\| {facts['test_accuracy']:.3f} ", table)
+    sentence = f"On the test images, the best model reached {facts['test_accuracy']:.3f}."
+    assert sentence in describe_best(BestFormat.TABLE, workspace, None)
+    report = workspace.report_page.read_text(encoding="utf-8")
+    assert f"reached an accuracy of <strong>{facts['test_accuracy']:.3f}</strong>" in report
+
+    os.utime(workspace.best_digest, (2**31, 2**31))  # another model, which has seen no test image
+    assert json.loads(describe_best(BestFormat.JSON, workspace, None))["test_accuracy"] is None

@@ -185,7 +185,7 @@ def test_without_the_study_the_list_of_trials_is_enough(workspace):
         0.002,
     )
     page = write_report(workspace).read_text(encoding="utf-8")
-    assert "No per-epoch accuracies are stored" in page
+    assert "so there are no learning curves" in page
     assert "The command was not recorded" in page
 
 
