@@ -95,8 +95,7 @@ def _line(record: TrialRecord, best: TrialRecord | None, place: str) -> str:
     if record.state is TrialState.FAILED or record.max_acc is None:
         return f"{head}{record.reason or 'for an unknown reason'}; {place}"
     text = f"{head}accuracy {record.max_acc:.3f} in epoch {record.epoch_max_acc}"
-    is_best = best is None or best.number == record.number
-    text += ", the best so far" if is_best or best is None else f" ({_best_so_far(best)})"
+    text += ", the best so far" if best is None or best.number == record.number else f" ({_best_so_far(best)})"
     told = record.reason if record.state is TrialState.COMPLETE else None
     return "; ".join(filter(None, (text, told, place)))
 
